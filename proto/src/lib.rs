@@ -1,0 +1,19 @@
+//! The wire contract of huntlog, generated from the files under `proto/`.
+//!
+//! This crate holds no logic: conversions between these messages and the
+//! domain live in the node's `wire` module and in the client library.
+
+/// The public contract, package `huntlog.v1`.
+#[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("huntlog.v1");
+}
+
+/// What nodes say to each other, package `huntlog.peer.v1`.
+#[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic)]
+pub mod peer {
+    tonic::include_proto!("huntlog.peer.v1");
+}
+
+/// The encoded `FileDescriptorSet` of both packages, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/huntlog.bin"));

@@ -1,0 +1,228 @@
+//! The machine: a fold over the log.
+
+use crate::apply::Application;
+use crate::codec::record::{RecordHeader, RecordWriter};
+use crate::codec::runs::RunWriter;
+use crate::sessions::Recency;
+use crate::{Applied, DecodeError, Digest, EntryRef, Limits, LogId, View};
+use bytes::Bytes;
+use std::ops::Deref;
+use thiserror::Error;
+
+/// The state machine of one partition.
+///
+/// Everything that can be asked of a [`View`] can be asked of it.
+#[derive(Debug)]
+pub struct Machine {
+    pub(crate) view: View,
+    pub(crate) recency: Recency,
+    digests_uncomparable: u64,
+    pub(crate) scratch: Scratch,
+}
+
+/// Buffers that every entry uses again.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) record: RecordWriter,
+    pub(crate) runs: RunWriter,
+    pub(crate) effects: Vec<u8>,
+    /// The hunts of a command, as indexes into the entry's.
+    pub(crate) hunts: Vec<usize>,
+}
+
+/// Why an entry was not applied. The machine has not changed, and must not be
+/// fed any further: the node stops.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ApplyError {
+    /// The entry is damaged, or was written by a later release.
+    #[error("log entry {log_id} cannot be read, nothing of it was applied: {source}")]
+    Decode {
+        /// The entry.
+        log_id: LogId,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The log has a gap, or an entry came twice.
+    #[error("log entry {log_id} was not applied: the next one must have index {expected_index}")]
+    NotNext {
+        /// The entry that came.
+        log_id: LogId,
+        /// The index that must come.
+        expected_index: u64,
+    },
+    /// This replica has decided something else than the leader (I7).
+    #[error(
+        "this node's state differs from the leader's at or before log index {index} (digest {ours} here, {theirs} there); entry {log_id} was not applied; replace this node's data: add it again under a new node id"
+    )]
+    DigestMismatch {
+        /// The entry that told.
+        log_id: LogId,
+        /// The log index the digests belong to.
+        index: u64,
+        /// This machine's.
+        ours: Digest,
+        /// The leader's.
+        theirs: Digest,
+    },
+}
+
+/// Numbers for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counters {
+    /// Sessions known.
+    pub sessions: u64,
+    /// Hunts there are.
+    pub hunts: u64,
+    /// The leader's digests that could not be compared, since this process
+    /// started: they belong to entries before those remembered.
+    pub digests_uncomparable: u64,
+}
+
+impl Machine {
+    /// An empty machine, before the first log entry.
+    #[must_use]
+    pub fn new(partition: u32, limits: Limits) -> Self {
+        Self::from_parts(View::new(partition, limits), Recency::default())
+    }
+
+    pub(crate) fn from_parts(view: View, recency: Recency) -> Self {
+        Self {
+            view,
+            recency,
+            digests_uncomparable: 0,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Applies the next log entry, one with commands or a tick.
+    ///
+    /// Deterministic: what it decides follows from the entries before it and
+    /// from this one, and from nothing else. Replaying a log gives the same
+    /// state, results, records and digests on every node (I7).
+    ///
+    /// # Errors
+    /// When the entry is damaged, is not the next one, or tells that this
+    /// replica has diverged. The machine is then unchanged.
+    pub fn apply(&mut self, log_id: LogId, entry: &Bytes) -> Result<Applied, ApplyError> {
+        self.check_next(log_id)?;
+        let unreadable = |source| ApplyError::Decode { log_id, source };
+        let decoded = EntryRef::decode(entry).map_err(unreadable)?;
+        decoded.validate().map_err(unreadable)?;
+        self.check_digest(log_id, &decoded)?;
+        // Nothing below can fail, so an entry is applied whole or not at all.
+        Ok(Application::new(self, log_id, entry, &decoded).run())
+    }
+
+    /// Applies the next log entry when it is one of Raft's own: a leader's
+    /// blank, or a membership. It moves the position and the digest and nothing
+    /// else, not even time.
+    ///
+    /// # Errors
+    /// When the entry is not the next one. The machine is then unchanged.
+    pub fn apply_blank(&mut self, log_id: LogId) -> Result<Applied, ApplyError> {
+        self.check_next(log_id)?;
+        self.scratch.record.clear();
+        Ok(self.finish(log_id, self.view.end_offset, Vec::new()))
+    }
+
+    /// The state as of now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view.clone()
+    }
+
+    /// Numbers for metrics.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            sessions: self.view.session_count(),
+            hunts: self.view.hunt_count(),
+            digests_uncomparable: self.digests_uncomparable,
+        }
+    }
+
+    /// Closes the record and moves the position.
+    pub(crate) fn finish(
+        &mut self,
+        log_id: LogId,
+        first_offset: u64,
+        results: Vec<crate::CommandResult>,
+    ) -> Applied {
+        let view = &mut self.view;
+        let header = RecordHeader {
+            first_offset,
+            accepted: view.end_offset - first_offset,
+            time_ms: view.time_ms,
+        };
+        let (record, digest) = self
+            .scratch
+            .record
+            .finish(header, log_id, view.digests.last());
+        view.digests
+            .push(log_id.index, digest, view.limits.digests_kept);
+        view.last_applied = Some(log_id);
+        Applied {
+            log_id,
+            first_offset,
+            accepted: header.accepted,
+            time_ms: header.time_ms,
+            results,
+            record,
+        }
+    }
+
+    fn check_next(&self, log_id: LogId) -> Result<(), ApplyError> {
+        let (expected_index, matches) = match self.view.last_applied {
+            Some(last) => (last.index + 1, log_id.index == last.index + 1),
+            // Logs begin with index 0 or 1.
+            None => (0, log_id.index <= 1),
+        };
+        if matches {
+            Ok(())
+        } else {
+            Err(ApplyError::NotNext {
+                log_id,
+                expected_index,
+            })
+        }
+    }
+
+    fn check_digest(&mut self, log_id: LogId, entry: &EntryRef<'_>) -> Result<(), ApplyError> {
+        let Some(check) = entry.check() else {
+            return Ok(());
+        };
+        match self.view.digest_at(check.index) {
+            None => self.digests_uncomparable += 1,
+            Some(ours) if ours == check.digest => {}
+            Some(ours) => {
+                return Err(ApplyError::DigestMismatch {
+                    log_id,
+                    index: check.index,
+                    ours,
+                    theirs: check.digest,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Machine {
+    type Target = View;
+    fn deref(&self) -> &View {
+        &self.view
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A view is read, and written to a snapshot, on another thread.
+    #[test]
+    fn threads_may_share_it() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Machine>();
+        check::<View>();
+    }
+}

@@ -1,0 +1,94 @@
+//! The file layer under segments, mark, identity and snapshots: what an operating system promises, and no more.
+//!
+//! Names are relative to the data directory, with `/` between directory and file. Nothing is durable before
+//! [`File::sync`] (the bytes and size of a file) and [`Files::sync_dir`] (which names exist) have returned.
+
+mod os;
+#[cfg(feature = "simulation")]
+mod sim;
+
+pub(crate) use os::OsFiles;
+#[cfg(feature = "simulation")]
+pub use sim::{Crash, SimFiles};
+
+use crate::options::DiskSpace;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A directory tree.
+pub(crate) trait Files: Send + Sync {
+    /// The full path of a name, for messages.
+    fn path(&self, name: &str) -> PathBuf;
+    /// Creates a directory if it is absent; the caller syncs its parent.
+    fn create_dir(&self, dir: &str) -> io::Result<()>;
+    /// The names of the files in a directory, without the directory, sorted.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Opens an existing file.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// Creates a file, or empties an existing one.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// Renames a file, replacing the target.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; what has it open can go on reading it.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes the directory's names durable.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Room on the file system.
+    fn space(&self) -> io::Result<DiskSpace>;
+}
+
+/// An open file.
+pub(crate) trait File: Send + Sync {
+    /// Reads at a position; fewer bytes than asked only at the end.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Writes all bytes at a position, extending the file if needed.
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+    /// Makes the file's bytes and size durable (fdatasync).
+    fn sync(&self) -> io::Result<()>;
+    /// The file's size in bytes.
+    fn size(&self) -> io::Result<u64>;
+    /// Cuts the file, or extends it with zeros.
+    fn set_size(&self, size: u64) -> io::Result<()>;
+    /// Sets aside disk space and extends the file with zeros to `size`.
+    fn reserve(&self, size: u64) -> io::Result<()>;
+}
+
+/// Reads exactly `length` bytes, or fewer at the end of the file.
+pub(crate) fn read_up_to(file: &dyn File, position: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; length];
+    let read = file.read_at(&mut buffer, position)?;
+    buffer.truncate(read);
+    Ok(buffer)
+}
+
+/// Reads a whole file of at most `limit` bytes; `None` if there is no such file.
+pub(crate) fn read_small(
+    files: &dyn Files,
+    name: &str,
+    limit: usize,
+) -> io::Result<Option<Vec<u8>>> {
+    let file = match files.open(name) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let size = usize::try_from(file.size()?).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{size} bytes, more than the {limit} such a file can have"),
+        ));
+    }
+    read_up_to(&*file, 0, size).map(Some)
+}
+
+/// Replaces a file in one step: a temporary one is written, synced, renamed, and the directory synced.
+pub(crate) fn replace(files: &dyn Files, dir: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = format!("{name}.tmp");
+    let file = files.create(&temporary)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    files.rename(&temporary, name)?;
+    files.sync_dir(dir)
+}

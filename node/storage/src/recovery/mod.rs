@@ -1,0 +1,356 @@
+//! Opening the log: what is durable is kept, what is torn is cut off, what is damaged is refused.
+//!
+//! 1. The *floor* is the highest end of a synced batch that the mark or any batch header knows of.
+//! 2. Segments are followed backwards from the newest whose first batch is whole; what is not on that chain is a start
+//!    that was never synced, or was superseded.
+//! 3. From the newest checkpoint below the floor everything is read. A fault below the floor is damage: refused. The
+//!    first fault above it is the torn end.
+//! 4. What is valid above the floor is written to a fresh segment and synced before anybody sees it: after a kill or a
+//!    failed sync the page cache may show what the disk does not have. That segment's first batch holds all of it, so
+//!    that it takes the old place whole or not at all.
+
+mod chain;
+mod replay;
+mod scan;
+
+pub(crate) use replay::{ReplayError, bring_up_to_date};
+
+use crate::engine::{ClosedSegment, Engine, Start, write_footer};
+use crate::error::OpenError;
+use crate::files::Files;
+use crate::index::IndexUpdates;
+use crate::mark::Mark;
+use crate::options::{OpenStep, Options, TailCut};
+use crate::ranges::RangeSet;
+use crate::segment::{
+    DIR, Footer, Frame, FrameKind, Link, Position, Seed, SegmentReader, file_name, number_of,
+};
+use crate::state::PartitionState;
+use chain::Chain;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// The log, ready to be continued.
+pub(crate) struct Recovered {
+    pub engine: Engine,
+    /// What the engine's first batch holds, for the index.
+    pub first_batch: IndexUpdates,
+    pub cut: Option<TailCut>,
+    pub frames_rewritten: usize,
+    pub fresh: bool,
+    pub log_bytes: u64,
+}
+
+/// What opening needs everywhere.
+pub(crate) struct Context<'a> {
+    pub files: &'a Arc<dyn Files>,
+    pub salt: [u8; 16],
+    pub options: &'a Options,
+}
+
+impl Context<'_> {
+    fn path(&self, segment: u64) -> String {
+        self.files.path(&file_name(segment)).display().to_string()
+    }
+
+    fn io(&self, operation: &'static str, segment: u64) -> impl Fn(std::io::Error) -> OpenError {
+        let file = self.path(segment);
+        move |error| OpenError::io(operation, &file, error)
+    }
+
+    fn damaged(&self, position: Position, what: impl Into<String>) -> OpenError {
+        OpenError::Damaged {
+            file: self.path(position.segment),
+            position: position.offset,
+            what: what.into(),
+        }
+    }
+
+    fn reader(&self, segment: u64) -> Result<SegmentReader, OpenError> {
+        let file = self
+            .files
+            .open(&file_name(segment))
+            .map_err(self.io("open", segment))?;
+        SegmentReader::new(file, Seed::new(&self.salt, segment), segment)
+            .map_err(self.io("read", segment))
+    }
+
+    fn progress(&self, step: OpenStep, done: u64, all: u64) {
+        if let Some(hook) = &self.options.on_progress {
+            hook(step, done, all);
+        }
+    }
+}
+
+/// Opens the log. `in_use`: it was in use before, so that its absence is a loss.
+pub(crate) fn recover(context: &Context<'_>, in_use: bool) -> Result<Recovered, OpenError> {
+    let files = &**context.files;
+    let listed = files
+        .list(DIR)
+        .map_err(|error| OpenError::io("list", files.path(DIR).display(), error))?;
+    let mut numbers: Vec<u64> = listed.iter().filter_map(|name| number_of(name)).collect();
+    numbers.sort_unstable();
+    let (mark, high_water) = Mark::open(files, &context.salt)
+        .map_err(|error| OpenError::io("open", files.path(crate::mark::NAME).display(), error))?;
+
+    let marked = high_water
+        .map(|high_water| high_water.position)
+        .unwrap_or_default();
+    let floor = chain::floor(context, &numbers, marked)?;
+    let chain = chain::follow(context, &numbers, floor)?;
+    let Some(chain) = chain else {
+        if in_use {
+            return Err(context.damaged(
+                Position {
+                    segment: numbers.last().copied().unwrap_or(1),
+                    offset: 0,
+                },
+                "the log was in use, and none of its segments can be read",
+            ));
+        }
+        let start = Start {
+            salt: context.salt,
+            segment: numbers.last().map_or(1, |last| last + 1),
+            previous: Position::default(),
+            link: Link { number: 0, crc: 0 },
+            states: BTreeMap::new(),
+            closed: VecDeque::new(),
+            mark,
+        };
+        let mut recovered = begin(context, start, &[])?;
+        remove_strays(context, &numbers, &[])?;
+        recovered.fresh = true;
+        return Ok(recovered);
+    };
+
+    let scan::Scan {
+        base,
+        above,
+        kept_end,
+        link,
+        cut,
+    } = scan::scan(context, &chain, floor)?;
+    let kept: Vec<(u64, u64)> = chain.up_to(kept_end);
+    let mut closed = VecDeque::new();
+    let mut unsealed = Vec::new();
+    for (number, end) in &kept {
+        let (footer, sealed) = load_footer(context, *number, *end)?;
+        closed.push_back(ClosedSegment {
+            number: *number,
+            end: *end,
+            footer,
+        });
+        if !sealed {
+            unsealed.push((*number, *end));
+        }
+    }
+    let mut full = base.clone();
+    for frame in &above {
+        full.entry(frame.partition).or_default().apply(&frame.kind);
+    }
+    check_history(context, &chain, &closed, &above, &full)?;
+
+    let newest = numbers.last().copied().unwrap_or(0).max(floor.segment);
+    let start = Start {
+        salt: context.salt,
+        segment: newest + 1,
+        previous: kept_end,
+        link,
+        states: base,
+        closed,
+        mark,
+    };
+    let mut recovered = begin(context, start, &above)?;
+    recovered.cut = cut;
+
+    // The new segment is synced, so the old end is needed no more: tidy it up.
+    for (number, end) in unsealed {
+        seal(context, number, end, recovered.engine.closed())?;
+    }
+    let kept: Vec<u64> = kept.into_iter().map(|(number, _)| number).collect();
+    remove_strays(context, &numbers, &kept)?;
+    recovered
+        .engine
+        .delete_released()
+        .map_err(|error| context.fatal(error))?;
+    recovered.log_bytes = recovered
+        .engine
+        .closed()
+        .iter()
+        .map(|segment| segment.end)
+        .sum::<u64>()
+        + recovered.engine.position().offset;
+    Ok(recovered)
+}
+
+impl Context<'_> {
+    fn fatal(&self, error: crate::error::FatalError) -> OpenError {
+        match error {
+            crate::error::FatalError::Io {
+                operation,
+                file,
+                source,
+            } => OpenError::Io {
+                operation,
+                file,
+                source: std::io::Error::new(source.kind(), source),
+            },
+            other => OpenError::Io {
+                operation: "open",
+                file: self.files.path(DIR).display().to_string(),
+                source: std::io::Error::other(other.to_string()),
+            },
+        }
+    }
+}
+
+/// Everything that is kept must be in some segment: one before the oldest may be missing only if nobody keeps anything
+/// of what was in it.
+fn check_history(
+    context: &Context<'_>,
+    chain: &Chain,
+    closed: &VecDeque<ClosedSegment>,
+    above: &[Frame],
+    states: &States,
+) -> Result<(), OpenError> {
+    for (partition, state) in states {
+        let mut held = RangeSet::default();
+        for counts in closed
+            .iter()
+            .filter_map(|segment| segment.footer.0.get(partition))
+        {
+            held.insert(counts.first..counts.last + 1);
+        }
+        for frame in above.iter().filter(|frame| frame.partition == *partition) {
+            if let FrameKind::Entry { id, .. } = &frame.kind {
+                held.insert(id.index..id.index + 1);
+            }
+        }
+        if let Some(lost) = state
+            .history
+            .iter()
+            .find_map(|range| held.missing(range.clone()).into_iter().next())
+        {
+            let what = format!(
+                "the segment is missing, and with it entries {} to {} of partition {partition}",
+                lost.start,
+                lost.end - 1
+            );
+            let missing = chain.before_oldest();
+            return Err(context.damaged(
+                Position {
+                    segment: missing.segment,
+                    offset: 0,
+                },
+                what,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Creates the fresh segment and writes its first batch.
+fn begin(context: &Context<'_>, start: Start, above: &[Frame]) -> Result<Recovered, OpenError> {
+    let metrics = context.options.metrics.clone();
+    let mut engine = Engine::begin(
+        context.files.clone(),
+        metrics,
+        context.options.segment_bytes,
+        start,
+    )
+    .map_err(|error| context.fatal(error))?;
+    let frames: Vec<_> = above.iter().collect();
+    let (first_batch, _) = engine
+        .write(&frames)
+        .map_err(|error| context.fatal(error))?;
+    let log_bytes = engine.position().offset;
+    Ok(Recovered {
+        engine,
+        first_batch,
+        cut: None,
+        frames_rewritten: above.len(),
+        fresh: false,
+        log_bytes,
+    })
+}
+
+/// The counts of a closed segment: from its footer, or by reading it. Says whether it is sealed.
+fn load_footer(context: &Context<'_>, number: u64, end: u64) -> Result<(Footer, bool), OpenError> {
+    let mut reader = context.reader(number)?;
+    reader.seek(end);
+    let found = reader.footer().map_err(context.io("read", number))?;
+    if let Some(footer) = found.and_then(|bytes| Footer::decode(&bytes)) {
+        return Ok((footer, true));
+    }
+    let mut footer = Footer::default();
+    replay::frames(context, number, Some(end), &mut |_, _, frame| {
+        if let FrameKind::Entry { id, .. } = &frame.kind {
+            footer.count(frame.partition, id.index);
+        }
+    })?;
+    Ok((footer, false))
+}
+
+fn seal(
+    context: &Context<'_>,
+    number: u64,
+    end: u64,
+    closed: &VecDeque<ClosedSegment>,
+) -> Result<(), OpenError> {
+    let Some(segment) = closed.iter().find(|segment| segment.number == number) else {
+        return Ok(());
+    };
+    let link = replay::link_at(context, number, end)?;
+    let file = context
+        .files
+        .open(&file_name(number))
+        .map_err(context.io("open", number))?;
+    let position = Position {
+        segment: number,
+        offset: end,
+    };
+    write_footer(
+        &*file,
+        Seed::new(&context.salt, number),
+        position,
+        link,
+        &segment.footer,
+    )
+    .map_err(context.io("seal", number))
+}
+
+/// Removes segments that are not part of the log: starts that were never synced, or whose content was rewritten.
+fn remove_strays(context: &Context<'_>, numbers: &[u64], kept: &[u64]) -> Result<(), OpenError> {
+    for number in numbers.iter().filter(|number| !kept.contains(number)) {
+        tracing::info!(
+            file = context.path(*number),
+            "removing a segment that holds nothing of the log"
+        );
+        context
+            .files
+            .remove(&file_name(*number))
+            .map_err(context.io("remove", *number))?;
+    }
+    Ok(())
+}
+
+pub(crate) type States = BTreeMap<u32, PartitionState>;
+
+impl Chain {
+    /// The segments up to a place in the log, with their ends, oldest first.
+    fn up_to(&self, end: Position) -> Vec<(u64, u64)> {
+        let segments = self.segments();
+        let upto = segments.iter().filter(|(number, _)| *number <= end.segment);
+        upto.map(|(number, stop)| {
+            (
+                *number,
+                if *number == end.segment {
+                    end.offset
+                } else {
+                    stop.unwrap_or(0)
+                },
+            )
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,244 @@
+//! What the services work on, and whether they serve.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::error::{ApiError, Resource};
+use super::forward::Leader;
+use super::replica_status::LeaderContact;
+use crate::admin_http::Health;
+use crate::limits;
+use crate::partition::{Leadership, Partition};
+use crate::raft::Peers;
+use crate::telemetry::{Metrics, PartitionMetrics};
+
+/// What a node tells of itself beside its identity.
+#[derive(Debug, Clone)]
+pub struct NodeInfo {
+    /// The release that runs.
+    pub version: String,
+}
+
+/// How far a node is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServingState {
+    /// Its partitions have not started.
+    Starting,
+    /// It serves.
+    Serving,
+    /// It is stopping, and takes nothing new.
+    Draining,
+}
+
+/// What the services work on.
+pub struct NodeContext {
+    info: NodeInfo,
+    peers: Arc<Peers>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    state: watch::Sender<ServingState>,
+    partitions: OnceLock<BTreeMap<u32, ServedPartition>>,
+    append_budget: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    subscribers: Arc<Semaphore>,
+    subscriber_budget: Arc<Semaphore>,
+}
+
+/// A partition with what the services need beside it.
+pub(super) struct ServedPartition {
+    pub(super) partition: Arc<Partition>,
+    pub(super) metrics: PartitionMetrics,
+    pub(super) contact: LeaderContact,
+}
+
+/// Where a write goes.
+pub(super) enum Route {
+    /// This node leads.
+    Local,
+    /// Another does.
+    Forward(Leader),
+}
+
+impl NodeContext {
+    /// A node that is starting.
+    pub fn new(info: NodeInfo, peers: Arc<Peers>, metrics: Arc<Metrics>, health: Health) -> Self {
+        Self {
+            info,
+            peers,
+            metrics,
+            health,
+            state: watch::Sender::new(ServingState::Starting),
+            partitions: OnceLock::new(),
+            append_budget: Arc::new(Semaphore::new(limits::IN_FLIGHT_APPENDS_MAX)),
+            reads: Arc::new(Semaphore::new(limits::READS_MAX)),
+            subscribers: Arc::new(Semaphore::new(limits::SUBSCRIBERS_MAX)),
+            subscriber_budget: Arc::new(Semaphore::new(
+                limits::SUBSCRIBER_BUFFERS_BYTES_MAX / super::follow::BUDGET_UNIT_BYTES,
+            )),
+        }
+    }
+
+    /// From now on requests for `partitions` are taken.
+    ///
+    /// # Panics
+    /// When called twice.
+    pub fn serve(&self, partitions: BTreeMap<u32, Arc<Partition>>) {
+        let served = partitions
+            .into_iter()
+            .map(|(id, partition)| {
+                let served = ServedPartition {
+                    metrics: self.metrics.partition(id),
+                    contact: LeaderContact::default(),
+                    partition,
+                };
+                (id, served)
+            })
+            .collect();
+        assert!(
+            self.partitions.set(served).is_ok(),
+            "partitions are started once"
+        );
+        self.state.send_if_modified(|state| {
+            let starting = *state == ServingState::Starting;
+            if starting {
+                *state = ServingState::Serving;
+            }
+            starting
+        });
+    }
+
+    /// From now on nothing new is taken: writes are refused, subscriptions end
+    /// with the offset to resume from, and append streams end once what they
+    /// have taken is answered.
+    pub fn drain(&self) {
+        self.state.send_replace(ServingState::Draining);
+    }
+
+    /// Follows how far the node is in its life.
+    pub fn serving(&self) -> watch::Receiver<ServingState> {
+        self.state.subscribe()
+    }
+
+    /// How the node is.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The node's budget for appends in flight, forwarded ones included, in
+    /// units of [`limits::IN_FLIGHT_BYTES_PER_APPEND_MIN`].
+    pub fn append_budget(&self) -> &Arc<Semaphore> {
+        &self.append_budget
+    }
+
+    pub(super) fn info(&self) -> &NodeInfo {
+        &self.info
+    }
+
+    pub(crate) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        *self.state.borrow() == ServingState::Draining
+    }
+
+    /// Completes once the node drains.
+    pub(super) async fn drained(&self) {
+        // The sender is part of the context.
+        let _ = self
+            .serving()
+            .wait_for(|state| *state == ServingState::Draining)
+            .await;
+    }
+
+    /// All partitions; none while the node starts.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = &ServedPartition> {
+        self.partitions.get().into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// A partition to read from.
+    pub(super) fn to_read(&self, id: u32) -> Result<&ServedPartition, ApiError> {
+        self.partitions
+            .get()
+            .ok_or(ApiError::Starting)?
+            .get(&id)
+            .ok_or(ApiError::UnknownPartition(id))
+    }
+
+    /// A partition to write to.
+    pub(super) fn to_write(&self, id: u32) -> Result<&ServedPartition, ApiError> {
+        if self.is_draining() {
+            return Err(ApiError::Draining);
+        }
+        self.to_read(id)
+    }
+
+    /// The partition that holds hunts: requests for hunts name none, because
+    /// this release has one.
+    pub(super) fn of_hunts(&self) -> Result<&ServedPartition, ApiError> {
+        self.partitions().next().ok_or(ApiError::Starting)
+    }
+
+    /// Room for an append of `bytes` that another node will answer.
+    pub(super) fn reserve_append(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let units = bytes
+            .div_ceil(limits::IN_FLIGHT_BYTES_PER_APPEND_MIN)
+            .max(1);
+        u32::try_from(units)
+            .ok()
+            .and_then(|units| {
+                self.append_budget
+                    .clone()
+                    .try_acquire_many_owned(units)
+                    .ok()
+            })
+            .ok_or(ApiError::TooMuch {
+                resource: Resource::AppendBytes,
+            })
+    }
+
+    pub(super) fn reserve_read(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.reads
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| ApiError::TooMuch {
+                resource: Resource::Reads,
+            })
+    }
+
+    pub(super) fn reserve_subscriber(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.subscribers
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| ApiError::TooMuch {
+                resource: Resource::Subscribers,
+            })
+    }
+
+    /// What is prepared for all subscribers together, in units of
+    /// [`super::follow::BUDGET_UNIT_BYTES`].
+    pub(super) fn subscriber_budget(&self) -> &Arc<Semaphore> {
+        &self.subscriber_budget
+    }
+}
+
+impl ServedPartition {
+    /// Where a write goes; `forwarded` ones go no further.
+    pub(super) fn route(&self, forwarded: bool) -> Result<Route, ApiError> {
+        match self.partition.leadership() {
+            Leadership::Local => Ok(Route::Local),
+            Leadership::Remote { id, node } if forwarded => Err(ApiError::NotLeader {
+                leader: id,
+                address: Some(node.client_address),
+            }),
+            Leadership::Remote { id, node } => Ok(Route::Forward(Leader { id, node })),
+            Leadership::Unknown => Err(ApiError::NoLeader),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `EventService`: submitting events, and reading them back.
+
+use std::sync::Arc;
+
+use huntlog_machine::CommandResult;
+use huntlog_proto::v1;
+use huntlog_proto::v1::event_service_client::EventServiceClient;
+use huntlog_proto::v1::event_service_server::EventService;
+use prost::Message as _;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::append::{batch_answer, committed, missing_batch};
+use super::append_stream::AppendStream;
+use super::call::{Call, LEADER, add_header, is_forwarded};
+use super::context::{NodeContext, Route, ServedPartition};
+use super::delivery::DeliveryStream;
+use super::error::ApiError;
+use super::forward::forward_unary;
+use super::reading::{start_read, start_subscribe};
+use super::status::Operation;
+use crate::limits;
+use crate::wire::{batch_command, open_session_command, open_session_response};
+
+/// Serves `EventService`.
+pub struct EventApi {
+    context: Arc<NodeContext>,
+}
+
+impl EventApi {
+    /// Serves it for `context`.
+    pub fn new(context: Arc<NodeContext>) -> Self {
+        Self { context }
+    }
+
+    /// The partition, and where a write to it goes.
+    fn route(&self, partition: u32, call: &Call) -> Result<(&ServedPartition, Route), Status> {
+        let served = self.context.to_write(partition).map_err(refused)?;
+        let route = served.route(call.forwarded).map_err(refused)?;
+        Ok((served, route))
+    }
+}
+
+fn refused(error: ApiError) -> Status {
+    error.into_status(Operation::Write)
+}
+
+#[tonic::async_trait]
+impl EventService for EventApi {
+    async fn open_session(
+        &self,
+        request: Request<v1::OpenSessionRequest>,
+    ) -> Result<Response<v1::OpenSessionResponse>, Status> {
+        let call = Call::new(request.metadata());
+        let request = request.into_inner();
+        let (served, route) = self.route(request.partition, &call)?;
+        match route {
+            Route::Local => open_session_here(served, &call, &request)
+                .await
+                .map(Response::new)
+                .map_err(refused),
+            Route::Forward(leader) => {
+                let _room = self
+                    .context
+                    .reserve_append(request.encoded_len())
+                    .map_err(refused)?;
+                forward_unary(
+                    &self.context,
+                    &served.metrics,
+                    &leader,
+                    &call,
+                    request,
+                    async |channel, request| {
+                        EventServiceClient::new(channel).open_session(request).await
+                    },
+                )
+                .await
+            }
+        }
+    }
+
+    async fn append(
+        &self,
+        request: Request<v1::AppendRequest>,
+    ) -> Result<Response<v1::AppendResponse>, Status> {
+        let call = Call::new(request.metadata());
+        let request = request.into_inner();
+        let (served, route) = self.route(request.partition, &call)?;
+        match route {
+            Route::Local => append_here(served, &call, request)
+                .await
+                .map(Response::new)
+                .map_err(refused),
+            Route::Forward(leader) => {
+                let _room = self
+                    .context
+                    .reserve_append(request.encoded_len())
+                    .map_err(refused)?;
+                forward_unary(
+                    &self.context,
+                    &served.metrics,
+                    &leader,
+                    &call,
+                    request,
+                    async |channel, request| {
+                        EventServiceClient::new(channel)
+                            .max_encoding_message_size(limits::CLIENT_MESSAGE_BYTES_MAX)
+                            .max_decoding_message_size(limits::CLIENT_MESSAGE_BYTES_MAX)
+                            .append(request)
+                            .await
+                    },
+                )
+                .await
+            }
+        }
+    }
+
+    type AppendStreamStream = AppendStream;
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<v1::AppendRequest>>,
+    ) -> Result<Response<AppendStream>, Status> {
+        let forwarded = is_forwarded(request.metadata());
+        let stream = AppendStream::new(self.context.clone(), request.into_inner(), forwarded);
+        let mut response = Response::new(stream);
+        // Which partitions the batches are for is not known yet; a smart client
+        // learns the leader of the first one.
+        if let Some(served) = self.context.partitions().next()
+            && let Ok(Route::Forward(leader)) = served.route(forwarded)
+        {
+            add_header(response.metadata_mut(), LEADER, &leader.node.client_address);
+        }
+        Ok(response)
+    }
+
+    type ReadStream = DeliveryStream<v1::ReadResponse>;
+
+    async fn read(
+        &self,
+        request: Request<v1::ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let call = Call::new(request.metadata());
+        start_read(&self.context, request.into_inner(), call)
+            .await
+            .map(Response::new)
+            .map_err(|error| error.into_status(Operation::Read))
+    }
+
+    type SubscribeStream = DeliveryStream<v1::SubscribeResponse>;
+
+    async fn subscribe(
+        &self,
+        request: Request<v1::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let call = Call::new(request.metadata());
+        start_subscribe(&self.context, request.into_inner(), call)
+            .await
+            .map(Response::new)
+            .map_err(|error| error.into_status(Operation::Read))
+    }
+}
+
+async fn open_session_here(
+    served: &ServedPartition,
+    call: &Call,
+    request: &v1::OpenSessionRequest,
+) -> Result<v1::OpenSessionResponse, ApiError> {
+    let receiver = served.partition.submit(open_session_command(request)?)?;
+    match committed(receiver, call).await?.result {
+        CommandResult::SessionOpened {
+            epoch,
+            last_sequence,
+            fresh,
+        } => Ok(open_session_response(
+            request.partition,
+            epoch,
+            last_sequence,
+            fresh,
+        )),
+        CommandResult::SessionRefused(refusal) => Err(refusal.into()),
+        CommandResult::Batch(_) => unreachable!("an opening is answered as an opening"),
+    }
+}
+
+async fn append_here(
+    served: &ServedPartition,
+    call: &Call,
+    request: v1::AppendRequest,
+) -> Result<v1::AppendResponse, ApiError> {
+    let named = batch_command(request.batch.ok_or_else(missing_batch)?)?;
+    let receiver = served.partition.submit(named.command)?;
+    let committed = committed(receiver, call).await?;
+    batch_answer(request.partition, named.session, named.sequence, committed)
+}

@@ -1,0 +1,227 @@
+//! Reading the log for one client: history, and then what is applied, as
+//! messages of bounded size.
+
+use std::sync::Arc;
+
+use huntlog_machine::DecodeError;
+use huntlog_machine::history::CommittedEvent;
+use huntlog_proto::v1;
+use prost::Message as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::delivery::{Delivery, Stopped};
+use super::error::ApiError;
+use crate::limits;
+use crate::partition::{AppliedMark, EventReader, Flow, ReadEventsError, Replica};
+use crate::wire::committed_to_proto;
+
+/// The unit that the subscribers' common budget is counted in.
+pub(super) const BUDGET_UNIT_BYTES: usize = 1024;
+/// What a message may come to, reserved before it is made.
+const MESSAGE_BUDGET_UNITS: usize = limits::READ_MESSAGE_BYTES_MAX.div_ceil(BUDGET_UNIT_BYTES);
+
+/// Framing of an event within its message: a tag and a length.
+const EVENT_FRAMING_BYTES: usize = 5;
+
+/// Why a delivery goes no further.
+#[derive(Debug)]
+pub(super) enum Interruption {
+    /// The client went away, or has stalled and is told so.
+    Stopped(Stopped),
+    /// The log could not be read.
+    Failed(ApiError),
+}
+
+impl From<Stopped> for Interruption {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(stopped)
+    }
+}
+
+impl From<ReadEventsError> for Interruption {
+    fn from(error: ReadEventsError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// The events of a message in the making.
+struct Batch {
+    partition: u32,
+    events: Vec<v1::CommittedEvent>,
+    bytes: usize,
+    /// How many more events are wanted at all.
+    wanted: u64,
+    damage: Option<(u64, DecodeError)>,
+}
+
+impl Batch {
+    fn add(&mut self, log_index: u64, committed: &CommittedEvent<'_>) -> Flow {
+        match committed_to_proto(self.partition, log_index, committed) {
+            Ok(event) => {
+                self.bytes += event.encoded_len() + EVENT_FRAMING_BYTES;
+                self.events.push(event);
+                self.wanted -= 1;
+            }
+            Err(source) => self.damage = Some((log_index, source)),
+        }
+        if self.is_full() || self.damage.is_some() {
+            Flow::Full
+        } else {
+            Flow::More
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= limits::READ_MESSAGE_BYTES_TARGET || self.wanted == 0
+    }
+}
+
+/// Reads events and sends them as messages of the kind `T`.
+pub(super) struct Follower<T, F> {
+    reader: EventReader,
+    delivery: Delivery<T>,
+    /// Makes a message of events and the offset to resume from.
+    message: F,
+    budget: Option<Arc<Semaphore>>,
+    batch: Batch,
+    permit: Option<OwnedSemaphorePermit>,
+    /// When the last message was sent, or, before the first, when it began.
+    last_sent: Instant,
+    /// The client has been told where it stands.
+    announced: bool,
+}
+
+impl<T, F: Fn(Vec<v1::CommittedEvent>, u64) -> T> Follower<T, F> {
+    /// Sends what `reader` finds, at most `max_events` (0: all), by way of
+    /// `delivery`; what is under way counts against `budget`, if there is one.
+    pub(super) fn new(
+        partition: u32,
+        reader: EventReader,
+        delivery: Delivery<T>,
+        max_events: u64,
+        budget: Option<Arc<Semaphore>>,
+        message: F,
+    ) -> Self {
+        Self {
+            reader,
+            delivery,
+            message,
+            budget,
+            batch: Batch {
+                partition,
+                events: Vec::new(),
+                bytes: 0,
+                wanted: if max_events == 0 {
+                    u64::MAX
+                } else {
+                    max_events
+                },
+                damage: None,
+            },
+            permit: None,
+            last_sent: Instant::now(),
+            announced: false,
+        }
+    }
+
+    /// Sends everything up to `end`, and then, even when that is nothing, a
+    /// last message that tells where to go on.
+    pub(super) async fn read_to(&mut self, end: AppliedMark) -> Result<(), Interruption> {
+        loop {
+            let reached = self.chunk(end).await?;
+            let done = reached || self.batch.wanted == 0;
+            if done || self.batch.is_full() || self.is_progress_due() {
+                self.flush().await?;
+            }
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends everything that is applied and goes on as more is, until the
+    /// client goes away.
+    pub(super) async fn follow(&mut self, replica: &Replica) -> Result<(), Interruption> {
+        let mut marks = replica.tail().watch();
+        loop {
+            let end = *marks.borrow_and_update();
+            loop {
+                let reached = self.chunk(end).await?;
+                let anything = !self.batch.events.is_empty();
+                if self.batch.is_full() || (reached && anything) || self.is_progress_due() {
+                    self.flush().await?;
+                }
+                if reached {
+                    break;
+                }
+            }
+            // What was reserved for a message that had nothing to say.
+            self.permit = None;
+            if !self.announced {
+                self.flush().await?;
+            }
+            let progress_due = self.last_sent + limits::SUBSCRIBE_PROGRESS_INTERVAL;
+            tokio::select! {
+                changed = marks.changed() => if changed.is_err() {
+                    return Err(Interruption::Failed(ApiError::Draining));
+                },
+                () = tokio::time::sleep_until(progress_due) => self.flush().await?,
+            }
+        }
+    }
+
+    /// Reads on into the batch; whether `end` was reached.
+    async fn chunk(&mut self, end: AppliedMark) -> Result<bool, Interruption> {
+        self.reserve().await?;
+        let batch = &mut self.batch;
+        let reached = self
+            .reader
+            .next_chunk(end, |index, event| batch.add(index, event))
+            .await?;
+        if let Some((index, source)) = self.batch.damage.take() {
+            return Err(ReadEventsError::Decode { index, source }.into());
+        }
+        if !reached {
+            // A filter that matches little must not keep the others waiting.
+            tokio::task::yield_now().await;
+        }
+        Ok(reached)
+    }
+
+    /// Waits for room for a message. Clients that take nothing meanwhile give up
+    /// theirs, so that there is room in the end.
+    async fn reserve(&mut self) -> Result<(), Stopped> {
+        if let (Some(budget), None) = (&self.budget, &self.permit) {
+            let units = u32::try_from(MESSAGE_BUDGET_UNITS).expect("a message is a few MiB");
+            self.permit = tokio::select! {
+                // Never closed.
+                permit = budget.clone().acquire_many_owned(units) => permit.ok(),
+                stopped = self.delivery.stalled() => return Err(stopped),
+            };
+        }
+        Ok(())
+    }
+
+    /// Sends what there is, be it nothing but the offset to resume from.
+    async fn flush(&mut self) -> Result<(), Interruption> {
+        let bytes = self.batch.bytes;
+        let permit = self.permit.take().map(|mut permit| {
+            let used = (bytes / BUDGET_UNIT_BYTES + 1).min(permit.num_permits());
+            permit
+                .split(used)
+                .expect("no more is split off than there is")
+        });
+        let events = std::mem::take(&mut self.batch.events);
+        self.batch.bytes = 0;
+        let message = (self.message)(events, self.reader.next_offset());
+        self.delivery.send(message, bytes, permit).await?;
+        self.last_sent = Instant::now();
+        self.announced = true;
+        Ok(())
+    }
+
+    fn is_progress_due(&self) -> bool {
+        self.last_sent.elapsed() >= limits::SUBSCRIBE_PROGRESS_INTERVAL
+    }
+}

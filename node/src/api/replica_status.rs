@@ -1,0 +1,117 @@
+//! What Raft knows of its own state, for answers that tell of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::{Instant as _, ServerState};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::partition::Partition;
+use crate::raft::{MemberNode, NodeId};
+
+/// How long an answer of Raft's core is used again.
+const CONTACT_REUSED: Duration = Duration::from_millis(20);
+/// How long Raft's core may take to answer; it is busy at worst.
+const CONTACT_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// A partition's Raft group, as this node sees it.
+pub(super) struct RaftStatus {
+    pub(super) state: ServerState,
+    pub(super) term: u64,
+    pub(super) leader: Option<NodeId>,
+    pub(super) last_log_index: u64,
+    pub(super) committed_log_index: u64,
+    pub(super) snapshot_log_index: u64,
+    pub(super) members: BTreeMap<NodeId, MemberStatus>,
+}
+
+/// A member of the group.
+pub(super) struct MemberStatus {
+    pub(super) node: MemberNode,
+    pub(super) voter: bool,
+    /// Known while this node leads.
+    pub(super) matched_log_index: Option<u64>,
+}
+
+impl RaftStatus {
+    pub(super) fn of(partition: &Partition) -> Self {
+        let metrics = partition.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
+        let matched = |id: &NodeId| {
+            let matched = metrics.replication.as_ref()?.get(id)?;
+            Some(matched.map_or(0, |log_id| log_id.index))
+        };
+        Self {
+            state: metrics.state,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            committed_log_index: metrics.local_committed.map_or(0, |id| id.index),
+            snapshot_log_index: metrics.snapshot.map_or(0, |id| id.index),
+            members: metrics
+                .membership_config
+                .nodes()
+                .map(|(id, node)| {
+                    let member = MemberStatus {
+                        node: node.clone(),
+                        voter: voters.contains(id),
+                        matched_log_index: matched(id),
+                    };
+                    (*id, member)
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.state == ServerState::Leader
+    }
+}
+
+/// When this node last heard from a leader.
+#[derive(Default)]
+pub(super) struct LeaderContact {
+    last: Mutex<Option<Asked>>,
+}
+
+#[derive(Clone, Copy)]
+struct Asked {
+    at: Instant,
+    contact: Option<Instant>,
+}
+
+impl LeaderContact {
+    /// How long ago this node last heard from a leader: zero while it leads,
+    /// `None` when it has not since it started. Never too short.
+    pub(super) async fn since(&self, partition: &Partition) -> Option<Duration> {
+        if RaftStatus::of(partition).leads() {
+            return Some(Duration::ZERO);
+        }
+        let last = *self.last.lock();
+        let now = Instant::now();
+        let contact = match last {
+            Some(asked) if now.duration_since(asked.at) < CONTACT_REUSED => asked.contact,
+            _ => {
+                // A vote that is not committed is an election's: no leader has
+                // been heard of since.
+                let age = partition.raft().with_raft_state(|state| {
+                    let led = state.vote_ref().committed;
+                    state
+                        .vote_last_modified()
+                        .filter(|_| led)
+                        .map(|at| at.elapsed())
+                });
+                let contact = match tokio::time::timeout(CONTACT_TIMEOUT, age).await {
+                    Ok(Ok(Some(age))) => now.checked_sub(age),
+                    _ => last.and_then(|asked| asked.contact),
+                };
+                *self.last.lock() = Some(Asked { at: now, contact });
+                contact
+            }
+        };
+        contact.map(|contact| Instant::now().saturating_duration_since(contact))
+    }
+}

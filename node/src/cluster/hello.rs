@@ -1,0 +1,203 @@
+//! What nodes ask of each other outside Raft: who they are, what time it is,
+//! and what they remember of each other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use huntlog_proto::peer;
+use huntlog_storage::Storage;
+use openraft::async_runtime::WatchReceiver as _;
+
+use super::formation::{FormationError, check_membership};
+use super::identity::{IdentityFault, NodeIdentity};
+use crate::limits;
+use crate::partition::{LogClock, Partition};
+use crate::raft::{LocalIdentity, MemberNode, NodeId, PROTOCOL_VERSION, Peers, Purpose};
+use crate::telemetry::Metrics;
+
+/// Asks the node at `address` who it is.
+///
+/// # Errors
+/// When it does not answer in time.
+pub(super) async fn say_hello(
+    own: &LocalIdentity,
+    peers: &Peers,
+    address: &str,
+) -> Result<peer::HelloResponse, tonic::Status> {
+    let mut client = peers
+        .client(address, Purpose::Control)
+        .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let request = peer::HelloRequest {
+        protocol_version: PROTOCOL_VERSION,
+        cluster_name: own.cluster_name.clone(),
+        cluster_id: own.cluster_id.clone(),
+        node_id: own.node_id,
+        node_uuid: own.node_uuid.clone(),
+    };
+    let response = tokio::time::timeout(limits::HELLO_TIMEOUT, client.hello(request))
+        .await
+        .map_err(|_| tonic::Status::deadline_exceeded("no answer"))??;
+    Ok(response.into_inner())
+}
+
+/// A peer remembers more of this node than its data directory has.
+#[derive(Debug, thiserror::Error)]
+pub enum StaleDirectory {
+    /// Entries this node has acknowledged are not there.
+    #[error(
+        "node {peer} remembers that this node had acknowledged the log of partition {partition} up to index {remembered}, the data directory ends at {found}: it is an older copy. Starting it could lose acknowledged events: restore the newest copy, or join under an id never used before"
+    )]
+    Log {
+        /// Who remembers.
+        peer: NodeId,
+        /// The partition.
+        partition: u32,
+        /// The index acknowledged.
+        remembered: u64,
+        /// The last index found, 0 for none.
+        found: u64,
+    },
+    /// A vote this node has given is not there.
+    #[error(
+        "node {peer} remembers that this node had voted in term {remembered} of partition {partition}, the data directory says {found}: it is an older copy. Starting it could elect two leaders: restore the newest copy, or join under an id never used before"
+    )]
+    Vote {
+        /// Who remembers.
+        peer: NodeId,
+        /// The partition.
+        partition: u32,
+        /// The term voted in.
+        remembered: u64,
+        /// The term found, 0 for none.
+        found: u64,
+    },
+    /// The cluster knows this node otherwise, or not at all.
+    #[error(transparent)]
+    Membership(#[from] FormationError),
+    /// The directory's members do not decode.
+    #[error(transparent)]
+    Identity(#[from] IdentityFault),
+}
+
+/// Asks every member it knows what it remembers of this node, before Raft sees
+/// the log. Best effort: what no reachable peer remembers can not be known.
+///
+/// # Errors
+/// When one remembers more than the data directory has.
+pub async fn refuse_stale_directory(
+    identity: &NodeIdentity,
+    peers: &Peers,
+    storage: &Storage,
+) -> Result<(), StaleDirectory> {
+    let own = identity.local();
+    let members = identity.members()?;
+    let answers = futures::future::join_all(
+        members
+            .iter()
+            .filter(|(id, _)| **id != own.node_id)
+            .map(|(_, node)| say_hello(&own, peers, &node.peer_address)),
+    )
+    .await;
+    for answer in answers.into_iter().flatten() {
+        if answer.cluster_id != own.cluster_id {
+            tracing::warn!(
+                node = answer.node_id,
+                theirs = answer.cluster_id,
+                ours = own.cluster_id,
+                "a member's address answers for another cluster"
+            );
+            continue;
+        }
+        check_membership(&own, &answer)?;
+        for remembered in &answer.remembered {
+            check_remembered(storage, answer.node_id, remembered)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_remembered(
+    storage: &Storage,
+    peer: NodeId,
+    remembered: &peer::Remembered,
+) -> Result<(), StaleDirectory> {
+    if !storage.partitions().contains(&remembered.partition) {
+        // Nothing of it is stored here, so nothing of it was ever acknowledged
+        // here, or everything is gone; then the uuid has told.
+        return Ok(());
+    }
+    let log = storage.partition(remembered.partition);
+    let term = remembered
+        .vote
+        .as_ref()
+        .and_then(|vote| vote.leader_id.as_ref())
+        .map_or(0, |leader| leader.term);
+    let voted = log.vote().map_or(0, |vote| vote.term);
+    if let Some(log_id) = &remembered.log_id {
+        let found = log.last().map_or(0, |id| id.index);
+        if found < log_id.index {
+            return Err(StaleDirectory::Log {
+                peer,
+                partition: remembered.partition,
+                remembered: log_id.index,
+                found,
+            });
+        }
+    }
+    if voted < term {
+        return Err(StaleDirectory::Vote {
+            peer,
+            partition: remembered.partition,
+            remembered: term,
+            found: voted,
+        });
+    }
+    Ok(())
+}
+
+/// Asks the members for their clocks, again and again.
+pub async fn exchange_clocks(
+    identity: Arc<NodeIdentity>,
+    peers: Arc<Peers>,
+    partition: Arc<Partition>,
+    clock: Arc<LogClock>,
+    metrics: Arc<Metrics>,
+) {
+    let mut rounds = tokio::time::interval(limits::CLOCK_EXCHANGE_INTERVAL);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let own = identity.local();
+        let members = known_members(&partition).await;
+        let questions =
+            members
+                .iter()
+                .filter(|(id, _)| **id != own.node_id)
+                .map(async |(id, node)| {
+                    let asked = Instant::now();
+                    if let Ok(answer) = say_hello(&own, &peers, &node.peer_address).await
+                        && answer.cluster_id == own.cluster_id
+                        && answer.node_id == *id
+                    {
+                        clock.observe(*id, answer.clock_unix_ms, asked.elapsed());
+                    }
+                });
+        futures::future::join_all(questions).await;
+        #[allow(clippy::cast_precision_loss)]
+        let ahead_seconds = clock.skew().ahead_ms as f64 / 1_000.0;
+        metrics.node.clock_skew_seconds.set(ahead_seconds);
+    }
+}
+
+/// The members, once there are any: a new cluster's first stamps need the
+/// others' clocks.
+async fn known_members(partition: &Partition) -> BTreeMap<NodeId, MemberNode> {
+    let mut metrics = partition.raft().server_metrics();
+    loop {
+        let members = partition.members();
+        if !members.is_empty() || metrics.changed().await.is_err() {
+            return members;
+        }
+    }
+}

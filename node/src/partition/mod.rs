@@ -1,0 +1,487 @@
+//! One partition: a Raft group, its machine, and the ways in and out of it.
+//!
+//! Nothing in here assumes that there is only one.
+
+mod clock;
+mod proposer;
+mod read_index;
+mod reader;
+mod rederive;
+mod replica;
+mod schedule;
+mod tail;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use huntlog_machine::{EncodedCommand, Limits, Machine};
+use huntlog_storage::Storage;
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::{Instant as _, ServerState};
+use parking_lot::RwLock;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
+
+pub use clock::{ClockSkew, LogClock, wall_clock_ms};
+pub use proposer::{Committed, Proposer, WriteError, WriteResult};
+pub use read_index::{ReadIndex, ReadIndexError};
+pub use reader::{EventReader, Flow, ReadEventsError};
+pub use rederive::RederiveError;
+pub use replica::Replica;
+pub use tail::{AppliedMark, Tail, TailLookup};
+
+use crate::limits;
+use crate::raft::{
+    LogStore, MemberNode, NodeId, PeerNetwork, PeerRaft, Peers, Raft, RaftTimings, StateMachine,
+    raft_options,
+};
+use crate::telemetry::{Metrics, PartitionMetrics};
+
+/// What a partition is started with.
+pub struct PartitionParts {
+    /// Its number.
+    pub id: u32,
+    /// This node's id.
+    pub node_id: NodeId,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// Raft's timers.
+    pub timings: RaftTimings,
+    /// When snapshots are taken.
+    pub snapshot_every: SnapshotEvery,
+    /// The node's storage.
+    pub storage: Storage,
+    /// The connections to the peers.
+    pub peers: Arc<Peers>,
+    /// The node's budget for appends in flight, in units of
+    /// [`limits::IN_FLIGHT_BYTES_PER_APPEND_MIN`].
+    pub append_budget: Arc<Semaphore>,
+    /// Where the stamps of this partition's entries come from.
+    pub clock: Arc<LogClock>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// After how much new log, or time with anything new, a snapshot is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotEvery {
+    /// Payload bytes.
+    pub bytes: u64,
+    /// Time.
+    pub interval: Duration,
+}
+
+/// Why a partition does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PartitionStartError {
+    /// The timers contradict each other.
+    #[error("the raft timers do not fit together: {0}; correct the [raft] section")]
+    Timings(#[from] openraft::ConfigError),
+    /// What apply derives could not be derived again.
+    #[error(transparent)]
+    Rederive(#[from] RederiveError),
+    /// Raft does not start on what is stored.
+    #[error("partition {partition} does not start: {reason}")]
+    Raft {
+        /// The partition.
+        partition: u32,
+        /// What openraft says.
+        reason: String,
+    },
+}
+
+/// Why an operation on a partition failed. Unless it says otherwise, nothing has
+/// changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AdminError {
+    /// Only the leader does this.
+    #[error("this node does not lead partition {0}; ask its leader")]
+    NotLeader(u32),
+    /// The node named is no voter.
+    #[error("node {0} is no voter of the cluster; nothing was changed")]
+    NoVoter(NodeId),
+    /// There is nobody to hand leadership to.
+    #[error("this node is the only voter: there is nobody to hand leadership to")]
+    NoOtherVoter,
+    /// It took too long; it may still happen.
+    #[error("it was not done within {} ms; it may still happen: look at the status", .0.as_millis())]
+    Timeout(Duration),
+    /// There is nothing applied yet.
+    #[error("there is nothing in the log yet")]
+    Empty,
+    /// Raft has stopped.
+    #[error("this node's Raft has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Who leads a partition, as this node knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leadership {
+    /// This node.
+    Local,
+    /// Another.
+    Remote {
+        /// Its id.
+        id: NodeId,
+        /// Where it is.
+        node: MemberNode,
+    },
+    /// Nobody is known to.
+    Unknown,
+}
+
+/// A snapshot that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotTaken {
+    /// The last log index in it.
+    pub log_index: u64,
+    /// The size of its file.
+    pub size_bytes: u64,
+}
+
+/// A running partition.
+pub struct Partition {
+    id: u32,
+    node_id: NodeId,
+    raft: Raft,
+    replica: Arc<Replica>,
+    proposer: Proposer,
+    read_index: ReadIndex,
+    peer_raft: PeerRaft,
+    storage: Storage,
+    tasks: parking_lot::Mutex<JoinSet<()>>,
+}
+
+impl Partition {
+    /// Starts the partition on what is stored: restores the newest snapshot,
+    /// applies again what was committed after it, and joins its group.
+    ///
+    /// # Errors
+    /// When the stored state can not be brought back.
+    pub async fn start(parts: PartitionParts) -> Result<Arc<Self>, PartitionStartError> {
+        let metrics = parts.metrics.partition(parts.id);
+        let options = raft_options(&parts.cluster_name, parts.timings)?;
+        let log = parts.storage.partition(parts.id);
+        let snapshots = parts.storage.snapshots();
+        rederive::set_damaged_snapshots_aside(parts.id, snapshots.clone()).await?;
+        rederive::missing_records(log.clone(), snapshots.clone()).await?;
+
+        let machine = Arc::new(RwLock::new(Machine::new(parts.id, Limits::default())));
+        let replica = Arc::new(Replica::new(
+            machine.clone(),
+            log.clone(),
+            parts.clock.clone(),
+            metrics.clone(),
+        ));
+        let state_machine =
+            StateMachine::new(machine, log.clone(), snapshots.clone(), replica.clone());
+        let raft = Raft::new(
+            parts.node_id,
+            options,
+            PeerNetwork::new(parts.peers.clone(), parts.id),
+            LogStore::new(log),
+            state_machine,
+        )
+        .await
+        .map_err(|fatal| PartitionStartError::Raft {
+            partition: parts.id,
+            reason: fatal.to_string(),
+        })?;
+
+        let partition = Arc::new(Self {
+            id: parts.id,
+            node_id: parts.node_id,
+            peer_raft: PeerRaft::new(raft.clone(), snapshots, parts.id),
+            proposer: Proposer::new(parts.append_budget, metrics.clone()),
+            read_index: ReadIndex::default(),
+            raft,
+            replica,
+            storage: parts.storage,
+            tasks: parking_lot::Mutex::default(),
+        });
+        partition.spawn_tasks(&parts.peers, &parts.clock, parts.snapshot_every, metrics);
+        Ok(partition)
+    }
+
+    fn spawn_tasks(
+        self: &Arc<Self>,
+        peers: &Arc<Peers>,
+        clock: &Arc<LogClock>,
+        snapshot_every: SnapshotEvery,
+        metrics: PartitionMetrics,
+    ) {
+        let mut tasks = self.tasks.lock();
+        tasks.spawn(self.proposer.clone().run(proposer::ProposerParts {
+            raft: self.raft.clone(),
+            replica: self.replica.clone(),
+            clock: clock.clone(),
+        }));
+        let asker = read_index::Asker {
+            peer_raft: self.peer_raft.clone(),
+            raft: self.raft.clone(),
+            peers: peers.clone(),
+            partition: self.id,
+            node_id: self.node_id,
+        };
+        tasks.spawn(self.read_index.clone().run(move || asker.clone().ask()));
+        tasks.spawn(schedule::ticks(
+            self.raft.clone(),
+            self.replica.clone(),
+            clock.clone(),
+        ));
+        tasks.spawn(schedule::snapshots(
+            self.raft.clone(),
+            self.replica.clone(),
+            snapshot_every,
+        ));
+        tasks.spawn(schedule::follow_raft(
+            self.raft.clone(),
+            self.replica.clone(),
+            clock.clone(),
+            metrics,
+        ));
+    }
+
+    /// The partition's number.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The group's Raft handle.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// How its peers reach the group.
+    pub fn peer_raft(&self) -> &PeerRaft {
+        &self.peer_raft
+    }
+
+    /// The state on this node.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// Proposes `command`, if this node leads.
+    ///
+    /// # Errors
+    /// At once, when it was not taken; later through the receiver.
+    pub fn submit(
+        &self,
+        command: EncodedCommand,
+    ) -> Result<oneshot::Receiver<WriteResult>, WriteError> {
+        self.proposer.submit(command)
+    }
+
+    /// Who leads, as this node knows.
+    pub fn leadership(&self) -> Leadership {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        match metrics.current_leader {
+            Some(leader) if leader == self.node_id => Leadership::Local,
+            Some(leader) => match metrics.membership_config.get_node(&leader) {
+                Some(node) => Leadership::Remote {
+                    id: leader,
+                    node: node.clone(),
+                },
+                None => Leadership::Unknown,
+            },
+            None => Leadership::Unknown,
+        }
+    }
+
+    /// Waits until this node has applied everything that was acknowledged
+    /// before the call.
+    ///
+    /// # Errors
+    /// When no leader confirms a read index, or this node does not get there
+    /// before `deadline`.
+    pub async fn linearizable(&self, deadline: Instant) -> Result<AppliedMark, ReadIndexError> {
+        let wanted = self.read_index.get().await?;
+        self.replica
+            .wait_applied(wanted, deadline)
+            .await
+            .map_err(|next_index| ReadIndexError::Behind {
+                applied: next_index.saturating_sub(1),
+                wanted,
+            })
+    }
+
+    /// The members of the group, voters and learners.
+    pub fn members(&self) -> BTreeMap<NodeId, MemberNode> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics
+            .membership_config
+            .nodes()
+            .map(|(id, node)| (*id, node.clone()))
+            .collect()
+    }
+
+    /// Hands leadership to `to`, or to the follower that is most up to date,
+    /// and answers once this node sees another lead.
+    ///
+    /// # Errors
+    /// When this node does not lead, `to` is no voter, or it takes longer than
+    /// [`limits::LEADER_TRANSFER_TIMEOUT`].
+    pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, AdminError> {
+        let target = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            if metrics.state != ServerState::Leader {
+                return Err(AdminError::NotLeader(self.id));
+            }
+            let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
+            let answers = |id: &NodeId| {
+                let acked = metrics.heartbeat.as_ref().and_then(|acked| *acked.get(id)?);
+                acked.is_some_and(|at| at.elapsed() < limits::PEER_CONNECT_TIMEOUT)
+            };
+            match to {
+                Some(to) if to == self.node_id => return Ok(to),
+                Some(to) if voters.contains(&to) => to,
+                Some(to) => return Err(AdminError::NoVoter(to)),
+                None => metrics
+                    .replication
+                    .iter()
+                    .flatten()
+                    .filter(|(id, _)| **id != self.node_id && voters.contains(id))
+                    // One that answers, before one that has as much and is dead.
+                    .max_by_key(|(id, matched)| (answers(id), **matched))
+                    .map(|(id, _)| *id)
+                    .ok_or(AdminError::NoOtherVoter)?,
+            }
+        };
+        let mut metrics = self.raft.server_metrics();
+        self.raft
+            .trigger()
+            .transfer_leader(target)
+            .await
+            .map_err(|fatal| AdminError::Stopped(fatal.to_string()))?;
+        let limit = limits::LEADER_TRANSFER_TIMEOUT;
+        let changed = async {
+            loop {
+                if let Some(leader) = metrics.borrow_watched().current_leader
+                    && leader != self.node_id
+                {
+                    return Ok(leader);
+                }
+                metrics
+                    .changed()
+                    .await
+                    .map_err(|error| AdminError::Stopped(format!("{error:?}")))?;
+            }
+        };
+        tokio::time::timeout(limit, changed)
+            .await
+            .map_err(|_| AdminError::Timeout(limit))?
+    }
+
+    /// Takes a snapshot of what is applied now, and answers when it is on disk.
+    ///
+    /// # Errors
+    /// When nothing is applied yet, or it takes longer than `limit`.
+    pub async fn take_snapshot(&self, limit: Duration) -> Result<SnapshotTaken, AdminError> {
+        let Some(wanted) = self.replica.machine().last_applied().map(|id| id.index) else {
+            return Err(AdminError::Empty);
+        };
+        let mut metrics = self.raft.metrics();
+        self.raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|fatal| AdminError::Stopped(fatal.to_string()))?;
+        let done = async {
+            loop {
+                let newest = metrics.borrow_watched().snapshot;
+                if newest.is_some_and(|id| id.index >= wanted) {
+                    return Ok(());
+                }
+                // openraft drops the request while another snapshot is being
+                // built, which may be an older one: ask again.
+                tokio::select! {
+                    changed = metrics.changed() => {
+                        changed.map_err(|error| AdminError::Stopped(format!("{error:?}")))?;
+                    }
+                    () = tokio::time::sleep(schedule::SNAPSHOT_CHECK_INTERVAL) => {
+                        self.raft
+                            .trigger()
+                            .snapshot()
+                            .await
+                            .map_err(|fatal| AdminError::Stopped(fatal.to_string()))?;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(limit, done)
+            .await
+            .map_err(|_| AdminError::Timeout(limit))??;
+        let info = self
+            .storage
+            .snapshots()
+            .newest(self.id)
+            .ok_or(AdminError::Empty)?;
+        Ok(SnapshotTaken {
+            log_index: info.log_id.index,
+            size_bytes: info.size_bytes,
+        })
+    }
+
+    /// Forms the group of `members`; repeatable.
+    ///
+    /// # Errors
+    /// What openraft says.
+    pub async fn initialize(
+        &self,
+        members: BTreeMap<NodeId, MemberNode>,
+    ) -> Result<(), AdminError> {
+        use openraft::errors::{InitializeError, RaftError};
+        match self.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            // Somebody was faster.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(AdminError::Stopped(error.to_string())),
+        }
+    }
+
+    /// Waits until one of the partition's own tasks panics, and says which way.
+    pub async fn failed(&self) -> String {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        loop {
+            match tasks.join_next().await {
+                Some(Err(error)) if error.is_panic() => return error.to_string(),
+                // Tasks end when Raft does, and Raft says why itself.
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Stops: refuses what is new, sees through what is queued, hands leadership
+    /// over, and ends.
+    pub async fn shutdown(&self) {
+        self.proposer.close();
+        let limit = limits::LEADER_TRANSFER_TIMEOUT;
+        if tokio::time::timeout(limit, self.proposer.drained())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                partition = self.id,
+                "some appends were still in flight; their outcome is unknown to their callers"
+            );
+        }
+        match self.transfer_leader(None).await {
+            Ok(leader) => tracing::info!(partition = self.id, leader, "leadership handed over"),
+            Err(AdminError::NotLeader(_) | AdminError::NoOtherVoter) => {}
+            Err(error) => {
+                tracing::warn!(partition = self.id, %error, "leadership was not handed over");
+            }
+        }
+        self.read_index.close();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(partition = self.id, ?error, "raft did not stop cleanly");
+        }
+        self.proposer.refuse_queued();
+    }
+}

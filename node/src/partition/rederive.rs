@@ -1,0 +1,197 @@
+//! Deriving again what apply had derived, after the index was lost.
+//!
+//! Records of entries that a snapshot covers are not written by the usual
+//! replay at start, which begins at the newest snapshot. They are derived here
+//! from the snapshot before the gap, or from the log's beginning.
+
+use std::io;
+use std::ops::Range;
+
+use huntlog_machine::{ApplyError, Limits, Machine, RestoreError};
+use huntlog_storage::{
+    FatalError, LogEntry, PartitionLog, ReadError, SnapshotError, SnapshotInfo, SnapshotStore,
+};
+
+use crate::limits;
+use crate::raft::{EntryFormatError, entry_data};
+
+/// Why records could not be derived again.
+#[derive(Debug, thiserror::Error)]
+pub enum RederiveError {
+    /// The log could not be read.
+    #[error("deriving outcomes again: {0}")]
+    Read(#[from] ReadError),
+    /// A snapshot could not be read.
+    #[error("deriving outcomes again: {0}")]
+    Snapshot(#[from] SnapshotError),
+    /// A snapshot could not be restored.
+    #[error("deriving outcomes again from a snapshot: {0}")]
+    Restore(#[from] RestoreError),
+    /// The log holds what this release can not read.
+    #[error("deriving outcomes again: {0}")]
+    Format(#[from] EntryFormatError),
+    /// The log contradicts itself.
+    #[error("deriving outcomes again at log index {index}: {source}")]
+    Apply {
+        /// Where.
+        index: u64,
+        /// Why.
+        source: ApplyError,
+    },
+    /// The records could not be written.
+    #[error(transparent)]
+    Fatal(#[from] FatalError),
+    /// The task was cancelled or panicked.
+    #[error("deriving outcomes again was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// Derives every record that is missing below the newest snapshot, as far as
+/// the log and the snapshots reach; what they do not reach stays missing, and
+/// reads of it are answered by other nodes.
+pub(super) async fn missing_records(
+    log: PartitionLog,
+    snapshots: SnapshotStore,
+) -> Result<(), RederiveError> {
+    let Some(newest) = snapshots.newest(log.id()) else {
+        // Everything is applied again, from the first entry.
+        return Ok(());
+    };
+    let end = log.last().map_or(0, |last| last.index + 1);
+    let covered = log.history_start()..end.min(newest.log_id.index + 1);
+    for gap in log.missing_records(covered) {
+        let log = log.clone();
+        let snapshots = snapshots.clone();
+        tokio::task::spawn_blocking(move || fill(&log, &snapshots, gap)).await??;
+    }
+    Ok(())
+}
+
+/// Replays the log up to the end of `gap`, keeping the records within it.
+fn fill(
+    log: &PartitionLog,
+    snapshots: &SnapshotStore,
+    gap: Range<u64>,
+) -> Result<(), RederiveError> {
+    let mut machine = match base(log, snapshots, &gap)? {
+        Some(machine) => machine,
+        None => {
+            tracing::warn!(
+                partition = log.id(),
+                ?gap,
+                "outcomes can not be derived again: no snapshot and no log reach that far back; other nodes answer for them"
+            );
+            return Ok(());
+        }
+    };
+    let mut next = machine.last_applied().map_or(0, |id| id.index + 1);
+    tracing::info!(
+        partition = log.id(),
+        ?gap,
+        from = next,
+        "deriving outcomes again"
+    );
+    while next < gap.end {
+        let entries = log.read_history(next..gap.end, limits::LOG_READ_BYTES_MAX)?;
+        if entries.is_empty() {
+            return Err(ReadError::NotKept {
+                partition: log.id(),
+                index: next,
+                kept: log.history(),
+            }
+            .into());
+        }
+        let mut records = Vec::new();
+        for entry in &entries {
+            let record = apply(&mut machine, entry)?;
+            if gap.contains(&entry.id.index) {
+                records.push((entry.id.index, record));
+            }
+            next = entry.id.index + 1;
+        }
+        if !records.is_empty() {
+            log.put_records(records)?;
+        }
+    }
+    log.sync_records()?;
+    Ok(())
+}
+
+/// The machine at some index before `gap` from which the log goes on.
+fn base(
+    log: &PartitionLog,
+    snapshots: &SnapshotStore,
+    gap: &Range<u64>,
+) -> Result<Option<Machine>, RederiveError> {
+    let before = snapshots
+        .list(log.id())
+        .into_iter()
+        .rev()
+        .filter(|info| info.log_id.index < gap.start);
+    for info in before {
+        if verify(snapshots, &info)? {
+            let mut reader = snapshots.open(&info)?;
+            return Ok(Some(Machine::restore(&mut reader, Limits::default())?));
+        }
+    }
+    if log.history_start() == 0 {
+        return Ok(Some(Machine::new(log.id(), Limits::default())));
+    }
+    Ok(None)
+}
+
+/// Reads the newest snapshot through, and sets it aside when it is damaged: the
+/// log before it is there, so the one before does as well.
+pub(super) async fn set_damaged_snapshots_aside(
+    partition: u32,
+    snapshots: SnapshotStore,
+) -> Result<(), RederiveError> {
+    tokio::task::spawn_blocking(move || {
+        while let Some(info) = snapshots.newest(partition) {
+            if verify(&snapshots, &info)? {
+                break;
+            }
+        }
+        Ok(())
+    })
+    .await?
+}
+
+/// Whether every byte of the snapshot is as it was written; if not, it is set
+/// aside, and said so.
+fn verify(snapshots: &SnapshotStore, info: &SnapshotInfo) -> Result<bool, RederiveError> {
+    let read = snapshots
+        .open(info)
+        .map_err(io::Error::other)
+        .and_then(|mut reader| io::copy(&mut reader, &mut io::sink()));
+    match read {
+        Ok(_) => Ok(true),
+        Err(error) => {
+            tracing::error!(
+                %error,
+                file = %info.path.display(),
+                "a snapshot can not be read and is set aside; the one before it, or the log, is used"
+            );
+            snapshots.set_aside(info)?;
+            Ok(false)
+        }
+    }
+}
+
+fn apply(machine: &mut Machine, entry: &LogEntry) -> Result<bytes::Bytes, RederiveError> {
+    let id = huntlog_machine::LogId {
+        term: entry.id.term,
+        node_id: entry.id.node_id,
+        index: entry.id.index,
+    };
+    let applied = match entry_data(&entry.payload)? {
+        Some(data) => machine.apply(id, data),
+        None => machine.apply_blank(id),
+    };
+    applied
+        .map(|applied| applied.record)
+        .map_err(|source| RederiveError::Apply {
+            index: id.index,
+            source,
+        })
+}

@@ -1,0 +1,255 @@
+//! The follower's and voter's side of the peer protocol: what a node does with
+//! its peers' Raft messages for one partition. Whose messages they are has been
+//! checked by then.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use huntlog_proto::peer;
+use openraft::ReadPolicy;
+use openraft::raft::{
+    AppendEntriesResponse, StreamAppendError, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest,
+};
+use tokio::sync::Semaphore;
+use tonic::{Status, Streaming};
+
+use super::peer_wire::{
+    PeerWireError, append_from_proto, log_id_to_proto, optional_log_id, snapshot_meta_from_proto,
+    vote_from_proto, vote_request_from_proto, vote_response_to_proto, vote_to_proto,
+};
+use super::snapshot::SnapshotReception;
+use super::{LogId, Raft, Snapshot, TypeConfig};
+use crate::limits;
+
+/// One partition's Raft group, as its peers reach it.
+#[derive(Clone)]
+pub struct PeerRaft {
+    raft: Raft,
+    snapshots: huntlog_storage::SnapshotStore,
+    partition: u32,
+    /// Places for snapshots being received.
+    installs: Arc<Semaphore>,
+}
+
+impl PeerRaft {
+    /// Serves `raft`, receiving snapshots into `snapshots`.
+    pub fn new(raft: Raft, snapshots: huntlog_storage::SnapshotStore, partition: u32) -> Self {
+        Self {
+            raft,
+            snapshots,
+            partition,
+            installs: Arc::new(Semaphore::new(limits::SNAPSHOT_INSTALLS_MAX)),
+        }
+    }
+
+    /// Answers one AppendEntries.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for a message that does not parse, INTERNAL when Raft
+    /// has stopped.
+    pub async fn append_entries(
+        &self,
+        request: peer::AppendEntriesRequest,
+    ) -> Result<peer::AppendEntriesResponse, Status> {
+        let request = append_from_proto(request).map_err(invalid)?;
+        let prev = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        let response = self
+            .raft
+            .append_entries(request)
+            .await
+            .map_err(|error| stopped(&error))?;
+        Ok(append_response_to_proto(response, prev, last))
+    }
+
+    /// Answers a stream of AppendEntries, in order, until one does not match.
+    pub fn append_stream(
+        &self,
+        first: peer::AppendEntriesRequest,
+        rest: Streaming<peer::AppendEntriesRequest>,
+    ) -> BoxStream<'static, Result<peer::AppendEntriesResponse, Status>> {
+        // A message that does not parse, or a broken connection, ends the
+        // stream: the leader opens another.
+        let requests = futures::stream::once(async { Ok(first) })
+            .chain(rest)
+            .map(|message| match append_from_proto(message.ok()?) {
+                Ok(request) => Some(request),
+                Err(error) => {
+                    tracing::warn!(%error, "the leader's entries can not be read");
+                    None
+                }
+            })
+            .take_while(|request| std::future::ready(request.is_some()))
+            .filter_map(std::future::ready);
+        self.raft
+            .stream_append(requests)
+            .map(|result| match result {
+                Ok(result) => Ok(stream_result_to_proto(result)),
+                Err(fatal) => Err(stopped(&fatal)),
+            })
+            .boxed()
+    }
+
+    /// Answers a candidate.
+    ///
+    /// # Errors
+    /// As [`Self::append_entries`].
+    pub async fn vote(&self, request: peer::VoteRequest) -> Result<peer::VoteResponse, Status> {
+        let request = vote_request_from_proto(request).map_err(invalid)?;
+        let response = self.raft.vote(request).await.map_err(|e| stopped(&e))?;
+        Ok(vote_response_to_proto(&response))
+    }
+
+    /// Answers one who asks whether it could win an election.
+    ///
+    /// # Errors
+    /// As [`Self::append_entries`].
+    pub async fn pre_vote(&self, request: peer::VoteRequest) -> Result<peer::VoteResponse, Status> {
+        let request = vote_request_from_proto(request).map_err(invalid)?;
+        let response = self.raft.pre_vote(request).await.map_err(|e| stopped(&e))?;
+        Ok(vote_response_to_proto(&response))
+    }
+
+    /// Receives a snapshot into a file beside the others, verifies it, and
+    /// installs it. Memory is bounded by a few chunks.
+    ///
+    /// # Errors
+    /// As [`Self::append_entries`]; DATA_LOSS for a snapshot that does not
+    /// verify.
+    pub async fn install_snapshot(
+        &self,
+        start: peer::SnapshotStart,
+        mut parts: Streaming<peer::InstallSnapshotRequest>,
+    ) -> Result<peer::InstallSnapshotResponse, Status> {
+        let _place = self.installs.try_acquire().map_err(|_| {
+            Status::resource_exhausted("another snapshot is being received; retry later")
+        })?;
+        let vote = vote_from_proto(start.vote).map_err(invalid)?;
+        let meta = start
+            .meta
+            .ok_or(PeerWireError::Missing("meta"))
+            .and_then(snapshot_meta_from_proto)
+            .map_err(invalid)?;
+        let mut reception =
+            SnapshotReception::start(&self.snapshots, self.partition, start.size_bytes)?;
+        loop {
+            let message = tokio::time::timeout(limits::SNAPSHOT_IDLE_TIMEOUT, parts.message())
+                .await
+                .map_err(|_| Status::deadline_exceeded("the snapshot's sender went silent"))??;
+            let Some(message) = message else { break };
+            match message.part {
+                Some(peer::install_snapshot_request::Part::Chunk(chunk)) => {
+                    reception.write(chunk).await?;
+                }
+                _ => return Err(invalid(PeerWireError::Missing("chunk"))),
+            }
+        }
+        let snapshot = reception.finish(&meta)?;
+        let response = self
+            .raft
+            .install_full_snapshot(vote, Snapshot { meta, snapshot })
+            .await
+            .map_err(|error| stopped(&error))?;
+        Ok(peer::InstallSnapshotResponse {
+            vote: Some(vote_to_proto(&response.vote)),
+        })
+    }
+
+    /// Takes up, or refuses, the leadership that the leader hands over.
+    ///
+    /// # Errors
+    /// As [`Self::append_entries`].
+    pub async fn transfer_leader(
+        &self,
+        request: peer::TransferLeaderRequest,
+    ) -> Result<peer::TransferLeaderResponse, Status> {
+        use peer::transfer_leader_response::Refused;
+        let request = TransferLeaderRequest::new(
+            vote_from_proto(request.from_leader).map_err(invalid)?,
+            request.to_node_id,
+            optional_log_id(request.last_log_id).map_err(invalid)?,
+        );
+        let outcome = self
+            .raft
+            .handle_transfer_leader(request)
+            .await
+            .map_err(|error| stopped(&error))?;
+        let refused = outcome.err().map(|refusal| match refusal {
+            TransferLeaderError::VoteChanged { expected, actual } => {
+                Refused::VoteChanged(peer::VoteChanged {
+                    expected: Some(vote_to_proto(&expected)),
+                    actual: Some(vote_to_proto(&actual)),
+                })
+            }
+            TransferLeaderError::LogNotFlushed { expected, actual } => {
+                Refused::LogNotFlushed(peer::LogNotFlushed {
+                    expected: expected.as_ref().map(log_id_to_proto),
+                    actual: actual.as_ref().map(log_id_to_proto),
+                })
+            }
+        });
+        Ok(peer::TransferLeaderResponse { refused })
+    }
+
+    /// The read index, if this node leads: confirmed by a quorum after the call
+    /// began (Raft dissertation, section 6.4).
+    ///
+    /// # Errors
+    /// UNAVAILABLE when this node does not lead or reaches no quorum.
+    pub async fn read_index(&self) -> Result<peer::ReadIndexResponse, Status> {
+        let limit = limits::READ_INDEX_TIMEOUT;
+        let linearizer =
+            tokio::time::timeout(limit, self.raft.get_read_linearizer(ReadPolicy::ReadIndex))
+                .await
+                .map_err(|_| Status::unavailable("no quorum confirmed this leader in time; retry"))?
+                .map_err(|error| Status::unavailable(format!("no read index: {error}; retry")))?;
+        Ok(peer::ReadIndexResponse {
+            read_log_id: Some(log_id_to_proto(linearizer.read_log_id().log_id())),
+        })
+    }
+}
+
+fn invalid(error: PeerWireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: &impl std::fmt::Display) -> Status {
+    Status::internal(format!("this node's Raft has stopped: {error}"))
+}
+
+fn append_response_to_proto(
+    response: AppendEntriesResponse<TypeConfig>,
+    prev: Option<LogId>,
+    last: Option<LogId>,
+) -> peer::AppendEntriesResponse {
+    use peer::append_entries_response::Result as Wire;
+    let result = match response {
+        AppendEntriesResponse::PartialSuccess(Some(log_id)) => {
+            Wire::Partial(log_id_to_proto(&log_id))
+        }
+        // A prefix of nothing is what the leader probes with.
+        AppendEntriesResponse::PartialSuccess(None) => {
+            Wire::Matched(peer::Matched { log_id: None })
+        }
+        other => return stream_result_to_proto(other.into_stream_result(prev, last)),
+    };
+    peer::AppendEntriesResponse {
+        result: Some(result),
+    }
+}
+
+fn stream_result_to_proto(result: StreamAppendResult<TypeConfig>) -> peer::AppendEntriesResponse {
+    use peer::append_entries_response::Result as Wire;
+    let result = match result {
+        Ok(log_id) => Wire::Matched(peer::Matched {
+            log_id: log_id.as_ref().map(log_id_to_proto),
+        }),
+        Err(StreamAppendError::Conflict(log_id)) => Wire::Conflict(log_id_to_proto(&log_id)),
+        Err(StreamAppendError::HigherVote(vote)) => Wire::HigherVote(vote_to_proto(&vote)),
+    };
+    peer::AppendEntriesResponse {
+        result: Some(result),
+    }
+}

@@ -1,0 +1,175 @@
+//! Snapshots as openraft handles them: always files, never bytes in memory.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, stream};
+use huntlog_proto::peer;
+use huntlog_storage::{
+    RawSnapshot, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore,
+};
+use prost::Message as _;
+use tonic::Status;
+
+use super::SnapshotMeta;
+use super::peer_wire::{snapshot_meta_from_proto, snapshot_meta_to_proto};
+use crate::limits;
+
+/// The file of a snapshot.
+pub struct SnapshotFile {
+    store: SnapshotStore,
+    state: State,
+}
+
+enum State {
+    /// In the catalogue of this node.
+    Kept(SnapshotInfo),
+    /// Received from a peer; becomes part of the catalogue when it is
+    /// installed, and not before: until then the log may hold entries that
+    /// contradict it.
+    Received(Box<SnapshotReceiver>),
+}
+
+impl SnapshotFile {
+    pub(super) fn kept(store: SnapshotStore, info: SnapshotInfo) -> Self {
+        Self {
+            store,
+            state: State::Kept(info),
+        }
+    }
+
+    /// The size of the file.
+    pub fn size_bytes(&self) -> u64 {
+        match &self.state {
+            State::Kept(info) => info.size_bytes,
+            State::Received(receiver) => receiver.received_bytes(),
+        }
+    }
+
+    /// Opens the state for reading, after putting a received file into the
+    /// catalogue, verified and synced. Blocks.
+    pub(super) fn open(self) -> Result<SnapshotReader, SnapshotError> {
+        let info = match self.state {
+            State::Kept(info) => info,
+            State::Received(receiver) => receiver.finish()?,
+        };
+        self.store.open(&info)
+    }
+}
+
+/// What is stored beside the machine's state: what openraft knows of it.
+pub(super) fn encode_meta(meta: &SnapshotMeta) -> Bytes {
+    snapshot_meta_to_proto(meta).encode_to_vec().into()
+}
+
+pub(super) fn decode_meta(bytes: &Bytes) -> io::Result<SnapshotMeta> {
+    let invalid = |error: &dyn std::fmt::Display| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the snapshot's description does not decode: {error}"),
+        )
+    };
+    let message = peer::SnapshotMeta::decode(bytes.clone()).map_err(|error| invalid(&error))?;
+    snapshot_meta_from_proto(message).map_err(|error| invalid(&error))
+}
+
+/// The bytes of a snapshot file, chunk by chunk. A read error ends the stream;
+/// the receiver then finds the file short.
+pub(super) fn chunks(file: SnapshotFile) -> impl Stream<Item = Bytes> + Send + 'static {
+    enum Progress {
+        Closed(SnapshotFile),
+        At(std::sync::Arc<RawSnapshot>, u64),
+    }
+    stream::unfold(Progress::Closed(file), |progress| async move {
+        let step = tokio::task::spawn_blocking(move || {
+            let (raw, position) = match progress {
+                Progress::At(raw, position) => (raw, position),
+                Progress::Closed(file) => match &file.state {
+                    State::Kept(info) => (std::sync::Arc::new(file.store.open_raw(info)?), 0),
+                    State::Received(_) => return Ok(None),
+                },
+            };
+            let mut chunk = BytesMut::zeroed(limits::SNAPSHOT_CHUNK_BYTES);
+            let read = raw.read_at(&mut chunk, position)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            chunk.truncate(read);
+            Ok(Some((
+                chunk.freeze(),
+                Progress::At(raw, position + read as u64),
+            )))
+        })
+        .await;
+        match step {
+            Ok(Ok(step)) => step,
+            Ok(Err::<_, SnapshotError>(error)) => {
+                tracing::warn!(%error, "sending a snapshot stops: it can not be read");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "sending a snapshot stops: the reader panicked");
+                None
+            }
+        }
+    })
+}
+
+/// A snapshot being received.
+pub(super) struct SnapshotReception {
+    store: SnapshotStore,
+    receiver: Box<SnapshotReceiver>,
+    expected_bytes: u64,
+}
+
+impl SnapshotReception {
+    pub(super) fn start(
+        store: &SnapshotStore,
+        partition: u32,
+        expected_bytes: u64,
+    ) -> Result<Self, Status> {
+        let receiver = store.receive(partition).map_err(|error| refused(&error))?;
+        Ok(Self {
+            store: store.clone(),
+            receiver: Box::new(receiver),
+            expected_bytes,
+        })
+    }
+
+    pub(super) async fn write(&mut self, chunk: Bytes) -> Result<(), Status> {
+        let received = self.receiver.received_bytes() + chunk.len() as u64;
+        if received > self.expected_bytes {
+            return Err(Status::data_loss(format!(
+                "the snapshot has {received} bytes and more, its sender announced {}",
+                self.expected_bytes
+            )));
+        }
+        // Goes to the page cache; what is synced is synced in `finish`.
+        tokio::task::block_in_place(|| self.receiver.write(&chunk)).map_err(|error| refused(&error))
+    }
+
+    /// The received file, if it is of the size and the description announced.
+    pub(super) fn finish(self, announced: &SnapshotMeta) -> Result<SnapshotFile, Status> {
+        let received = self.receiver.received_bytes();
+        if received != self.expected_bytes {
+            return Err(Status::data_loss(format!(
+                "the snapshot ended after {received} of {} bytes",
+                self.expected_bytes
+            )));
+        }
+        let described = self.receiver.meta().cloned().unwrap_or_default();
+        if described != encode_meta(announced) {
+            return Err(Status::data_loss(
+                "the snapshot's file describes another state than its sender announced",
+            ));
+        }
+        Ok(SnapshotFile {
+            store: self.store,
+            state: State::Received(self.receiver),
+        })
+    }
+}
+
+fn refused(error: &SnapshotError) -> Status {
+    Status::internal(format!("the snapshot can not be received: {error}"))
+}

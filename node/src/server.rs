@@ -1,0 +1,568 @@
+//! A whole node: its storage, its ports, its partitions, from start to stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use huntlog_storage::{FatalError, OpenError, OpenReport, OpenStep, Options, Storage};
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::{Instant as _, ServerState};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::admin_http::{AdminServer, Health, TroubleKind, Warning};
+use crate::api::{NodeContext, NodeInfo};
+use crate::cluster::{
+    FormationError, IdentityFault, NodeIdentity, PeerState, StaleDirectory, exchange_clocks,
+    finish_forming, form, load_or_mint, refuse_stale_directory, remember_peers,
+};
+use crate::config::{BindError, Config, DataDirError, Port};
+use crate::limits;
+use crate::listeners::{GrpcServers, ListenError};
+use crate::partition::{LogClock, Partition, PartitionParts, PartitionStartError, SnapshotEvery};
+use crate::raft::{MemberNode, NodeId, Peers, RaftTimings, TypeConfig};
+use crate::storage_metrics::StorageObserver;
+use crate::telemetry::Metrics;
+
+/// The only partition of this release. Its number is in peer messages, storage
+/// keys and requests, so that there can be more.
+const PARTITIONS: [u32; 1] = [0];
+
+/// How often gauges that nobody tells about changes are brought up to date.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the free space of the disk is looked at.
+const DISK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a node does not start, or has stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A port can not be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The listeners could not be set up.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The data directory can not be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// What is stored can not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The directory is another node's.
+    #[error(transparent)]
+    Identity(#[from] IdentityFault),
+    /// The cluster can not be formed.
+    #[error(transparent)]
+    Formation(#[from] FormationError),
+    /// The directory is older than what peers remember.
+    #[error(transparent)]
+    Stale(#[from] StaleDirectory),
+    /// A partition does not start.
+    #[error(transparent)]
+    Partition(#[from] PartitionStartError),
+    /// Storage failed while running.
+    #[error("storage failed, the node stops: {0}")]
+    Storage(#[from] FatalError),
+    /// Raft stopped while running.
+    #[error("partition {partition} stopped, and the node with it: {reason}; restart the node")]
+    Raft {
+        /// The partition.
+        partition: u32,
+        /// What openraft says.
+        reason: String,
+    },
+    /// A part of the node panicked.
+    #[error("a part of the node panicked: {0}; restart the node")]
+    Panicked(String),
+}
+
+/// A running node.
+pub struct Node {
+    health: Health,
+    context: Arc<NodeContext>,
+    partitions: Arc<Mutex<Vec<Arc<Partition>>>>,
+    storage: Storage,
+    /// Serving, bringing up, watching.
+    tasks: JoinSet<Result<(), NodeError>>,
+    fatal: watch::Receiver<Option<FatalError>>,
+    stop: watch::Sender<bool>,
+    servers: GrpcServers,
+}
+
+/// What bringing a node up works on.
+struct BringUp {
+    config: Config,
+    identity: Arc<NodeIdentity>,
+    peers: Arc<Peers>,
+    peer_state: Arc<PeerState>,
+    storage: Storage,
+    health: Health,
+    context: Arc<NodeContext>,
+    metrics: Arc<Metrics>,
+    clock: Arc<LogClock>,
+    partitions: Arc<Mutex<Vec<Arc<Partition>>>>,
+}
+
+impl Node {
+    /// Takes the ports, opens the data directory and begins to serve; forming
+    /// the cluster, recovering and catching up go on behind it, and readiness
+    /// tells how far they are.
+    ///
+    /// # Errors
+    /// When a port, the directory or what is in it can not be used.
+    pub async fn start(config: Config, metrics: Arc<Metrics>) -> Result<Self, NodeError> {
+        let health = Health::starting();
+        let client_port = config.listen.bind(Port::Client).await?;
+        let peer_port = config.listen.bind(Port::Peer).await?;
+        let admin_port = config.listen.bind(Port::Admin).await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let admin = AdminServer::new(admin_port, metrics.clone(), health.clone());
+        tasks.spawn({
+            let stopped = stopped.clone();
+            async move {
+                admin.serve(until(stopped)).await;
+                Ok(())
+            }
+        });
+
+        config.node.prepare_data_dir()?;
+        let (fatal_seen, fatal) = watch::channel(None);
+        let storage = open_storage(&config, &metrics, fatal_seen).await?;
+        let identity = Arc::new(load_or_mint(
+            &storage,
+            &config.cluster.name,
+            config.node.id,
+        )?);
+        let peers = Arc::new(Peers::new(identity.local()));
+        let context = Arc::new(NodeContext::new(
+            NodeInfo {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            peers.clone(),
+            metrics.clone(),
+            health.clone(),
+        ));
+        let peer_state = Arc::new(PeerState::new(identity.clone(), peers.clone()));
+        let servers = GrpcServers::start(
+            client_port,
+            peer_port,
+            context.clone(),
+            peer_state.clone(),
+            stopped,
+            &mut tasks,
+        )?;
+
+        let partitions = Arc::<Mutex<Vec<Arc<Partition>>>>::default();
+        tasks.spawn(
+            BringUp {
+                clock: Arc::new(LogClock::new(config.node.id)),
+                config,
+                identity,
+                peers,
+                peer_state,
+                storage: storage.clone(),
+                health: health.clone(),
+                context: context.clone(),
+                metrics,
+                partitions: partitions.clone(),
+            }
+            .run(),
+        );
+        Ok(Self {
+            health,
+            context,
+            partitions,
+            storage,
+            tasks,
+            fatal,
+            stop,
+            servers,
+        })
+    }
+
+    /// Waits until the node fails. Does not end while all is well.
+    pub async fn failed(&mut self) -> NodeError {
+        let error = loop {
+            tokio::select! {
+                biased;
+                changed = self.fatal.changed() => {
+                    let fatal = self.fatal.borrow_and_update().clone();
+                    if let (Ok(()), Some(fatal)) = (changed, fatal) {
+                        break NodeError::Storage(fatal);
+                    }
+                }
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => break error,
+                    Err(panic) => break NodeError::Panicked(panic.to_string()),
+                },
+            }
+        };
+        self.health.fail(error.to_string());
+        error
+    }
+
+    /// Stops in good order: refuses what is new, hands leadership over, answers
+    /// what is in flight, and closes the storage.
+    pub async fn shutdown(mut self) {
+        self.context.drain();
+        self.health
+            .report(TroubleKind::Draining, None, "the node is stopping");
+        let partitions = std::mem::take(&mut *self.partitions.lock());
+        for partition in &partitions {
+            partition.shutdown().await;
+        }
+        self.stop.send_replace(true);
+        self.servers.drained().await;
+        self.tasks.shutdown().await;
+        drop(partitions);
+        let storage = self.storage;
+        match tokio::task::spawn_blocking(move || storage.close()).await {
+            Ok(Ok(())) => tracing::info!("stopped"),
+            Ok(Err(error)) => tracing::error!(%error, "the storage did not close cleanly"),
+            Err(error) => tracing::error!(%error, "closing the storage panicked"),
+        }
+    }
+}
+
+/// Completes once the node is told to stop.
+pub(crate) async fn until(mut stopped: watch::Receiver<bool>) {
+    // The sender is gone only when the node is.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+async fn open_storage(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    fatal_seen: watch::Sender<Option<FatalError>>,
+) -> Result<Storage, NodeError> {
+    let options = Options {
+        metrics: Arc::new(StorageObserver::new(metrics.clone())),
+        on_fatal: Some(Arc::new(move |error: &FatalError| {
+            fatal_seen.send_replace(Some(error.clone()));
+        })),
+        on_progress: Some(Arc::new(log_progress)),
+        ..Options::default()
+    };
+    let dir = config.node.data_dir.clone();
+    let (storage, report) = tokio::task::spawn_blocking(move || Storage::open(&dir, options))
+        .await
+        .map_err(|panic| NodeError::Panicked(panic.to_string()))??;
+    log_report(&report);
+    metrics.storage.segments.set(report.segments as u64);
+    metrics.storage.segment_bytes.set(report.log_bytes);
+    Ok(storage)
+}
+
+fn log_progress(step: OpenStep, done_bytes: u64, all_bytes: u64) {
+    tracing::info!(?step, done_bytes, all_bytes, "opening the data directory");
+}
+
+fn log_report(report: &OpenReport) {
+    if let Some(cut) = &report.cut {
+        tracing::warn!(
+            file = cut.file,
+            position = cut.position,
+            reason = cut.reason,
+            "a torn tail was cut off; nothing in it was acknowledged"
+        );
+    }
+    tracing::info!(
+        fresh = report.fresh,
+        segments = report.segments,
+        log_bytes = report.log_bytes,
+        frames_rewritten = report.frames_rewritten,
+        index = ?report.index,
+        seconds = report.took.as_secs_f64(),
+        "the data directory is open"
+    );
+}
+
+impl BringUp {
+    async fn run(self) -> Result<(), NodeError> {
+        let formed_before = self.identity.formed();
+        if !formed_before {
+            self.health.report(
+                TroubleKind::Forming,
+                None,
+                "waiting for the initial members of the cluster",
+            );
+        }
+        let initial = initial_members(&self.config);
+        form(
+            &self.identity,
+            &self.peers,
+            &initial,
+            self.peer_state.adopted(),
+        )
+        .await?;
+        self.health.resolve(TroubleKind::Forming, None);
+        if formed_before {
+            refuse_stale_directory(&self.identity, &self.peers, &self.storage).await?;
+        }
+
+        let budget = self.context.append_budget().clone();
+        let mut started = BTreeMap::new();
+        for id in PARTITIONS {
+            let parts = self.partition_parts(id, budget.clone());
+            let partition = Partition::start(parts).await?;
+            self.partitions.lock().push(partition.clone());
+            started.insert(id, partition);
+        }
+        self.peer_state.serve(started.clone());
+        self.context.serve(started.clone());
+        self.health.resolve(TroubleKind::Starting, None);
+
+        let mut watchers = JoinSet::new();
+        for partition in started.values() {
+            self.health.report(
+                TroubleKind::CatchingUp,
+                Some(partition.id()),
+                "what was committed before the start is not all applied yet",
+            );
+            watchers.spawn(become_ready(partition.clone(), self.health.clone()));
+            watchers.spawn(watch_raft(partition.clone(), self.health.clone()));
+            watchers.spawn(watch_tasks(partition.clone()));
+            watchers.spawn({
+                let memory = self.peer_state.memory().clone();
+                let remembering = remember_peers(partition.clone(), memory);
+                async {
+                    remembering.await;
+                    Ok(())
+                }
+            });
+            watchers.spawn({
+                let clocks = exchange_clocks(
+                    self.identity.clone(),
+                    self.peers.clone(),
+                    partition.clone(),
+                    self.clock.clone(),
+                    self.metrics.clone(),
+                );
+                async {
+                    clocks.await;
+                    Ok(())
+                }
+            });
+        }
+        watchers.spawn(watch_clock(self.clock.clone(), self.health.clone()));
+        watchers.spawn(sample(budget, self.health.clone(), self.metrics.clone()));
+        watchers.spawn(watch_disk(self.storage.clone(), self.health.clone()));
+        watchers.spawn({
+            let forming = finish_forming(
+                self.identity.clone(),
+                self.peers.clone(),
+                started.into_values().collect(),
+            );
+            async { forming.await.map_err(NodeError::from) }
+        });
+        while let Some(ended) = watchers.join_next().await {
+            ended.map_err(|panic| NodeError::Panicked(panic.to_string()))??;
+        }
+        Ok(())
+    }
+
+    fn partition_parts(&self, id: u32, append_budget: Arc<Semaphore>) -> PartitionParts {
+        let millis = |duration: Duration| {
+            u64::try_from(duration.as_millis()).expect("validated timers are short")
+        };
+        PartitionParts {
+            id,
+            node_id: self.config.node.id,
+            cluster_name: self.config.cluster.name.clone(),
+            timings: RaftTimings {
+                heartbeat_ms: millis(self.config.raft.heartbeat),
+                election_min_ms: millis(self.config.raft.election_min),
+                election_max_ms: millis(self.config.raft.election_max),
+            },
+            snapshot_every: SnapshotEvery {
+                bytes: self.config.snapshot.every_bytes,
+                interval: self.config.snapshot.every,
+            },
+            storage: self.storage.clone(),
+            peers: self.peers.clone(),
+            append_budget,
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+fn initial_members(config: &Config) -> BTreeMap<NodeId, MemberNode> {
+    config
+        .cluster
+        .initial_members
+        .iter()
+        .map(|member| {
+            (
+                member.id,
+                MemberNode {
+                    uuid: String::new(),
+                    peer_address: member.peer_address.to_string(),
+                    client_address: member.client_address.to_string(),
+                },
+            )
+        })
+        .collect()
+}
+
+/// Ready means: the leader has confirmed a read index after the start, and this
+/// node has applied up to it.
+async fn become_ready(partition: Arc<Partition>, health: Health) -> Result<(), NodeError> {
+    loop {
+        let deadline = Instant::now() + limits::READ_INDEX_TIMEOUT;
+        match partition.linearizable(deadline).await {
+            Ok(mark) => {
+                tracing::info!(
+                    partition = partition.id(),
+                    end_offset = mark.end_offset,
+                    "ready"
+                );
+                health.resolve(TroubleKind::CatchingUp, Some(partition.id()));
+                return Ok(());
+            }
+            Err(error) => {
+                health.report(
+                    TroubleKind::CatchingUp,
+                    Some(partition.id()),
+                    error.to_string(),
+                );
+                tokio::time::sleep(limits::RETRY_DELAY_NO_LEADER).await;
+            }
+        }
+    }
+}
+
+/// Reports whether a leader is known, and ends with an error once Raft stops.
+async fn watch_raft(partition: Arc<Partition>, health: Health) -> Result<(), NodeError> {
+    let id = partition.id();
+    let mut metrics = partition.raft().metrics();
+    loop {
+        {
+            let state = metrics.borrow_watched();
+            if let Err(fatal) = &state.running_state {
+                return ended_raft(id, Some(fatal));
+            }
+            let silent = state.state == ServerState::Leader
+                && state
+                    .last_quorum_acked
+                    .is_none_or(|at| at.elapsed() > limits::QUORUM_SILENCE_MAX);
+            if silent {
+                let message = "this node leads, and no quorum answers it";
+                health.report(TroubleKind::NoLeader, Some(id), message);
+            } else if state.current_leader.is_some() {
+                health.resolve(TroubleKind::NoLeader, Some(id));
+            } else {
+                health.report(TroubleKind::NoLeader, Some(id), "no leader is known");
+            }
+        }
+        tokio::select! {
+            changed = metrics.changed() => if changed.is_err() {
+                // The core is gone. If it panicked it had no time to say why.
+                let last = metrics.borrow_watched().running_state.clone();
+                return ended_raft(id, last.err().as_ref());
+            },
+            // Silence changes nothing in the metrics.
+            () = tokio::time::sleep(limits::QUORUM_SILENCE_MAX) => {}
+        }
+    }
+}
+
+/// Whether Raft ended as it was told to.
+fn ended_raft(
+    partition: u32,
+    fatal: Option<&openraft::errors::Fatal<TypeConfig>>,
+) -> Result<(), NodeError> {
+    match fatal {
+        Some(openraft::errors::Fatal::Stopped) => Ok(()),
+        Some(fatal) => Err(NodeError::Raft {
+            partition,
+            reason: fatal.to_string(),
+        }),
+        None => Err(NodeError::Raft {
+            partition,
+            reason: "its core ended without a word, probably by a panic; the log above has it"
+                .to_owned(),
+        }),
+    }
+}
+
+/// Ends with an error once one of the partition's own tasks panics.
+async fn watch_tasks(partition: Arc<Partition>) -> Result<(), NodeError> {
+    let reason = partition.failed().await;
+    Err(NodeError::Raft {
+        partition: partition.id(),
+        reason,
+    })
+}
+
+/// Warns while this node's clock is far from the others'.
+async fn watch_clock(clock: Arc<LogClock>, health: Health) -> Result<(), NodeError> {
+    let mut rounds = tokio::time::interval(limits::CLOCK_EXCHANGE_INTERVAL);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let skew = clock.skew();
+        if u128::from(skew.ahead_ms.unsigned_abs()) > limits::CLOCK_SKEW_MAX.as_millis() {
+            health.warn(
+                Warning::ClockSkew,
+                format!(
+                    "this node's clock is {} ms ahead of the voters' median; set it right",
+                    skew.ahead_ms
+                ),
+            );
+        } else {
+            health.calm(Warning::ClockSkew);
+        }
+    }
+}
+
+/// Brings the node's own gauges up to date, again and again.
+async fn sample(
+    budget: Arc<Semaphore>,
+    health: Health,
+    metrics: Arc<Metrics>,
+) -> Result<(), NodeError> {
+    let mut rounds = tokio::time::interval(METRICS_INTERVAL);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let units = limits::IN_FLIGHT_APPENDS_MAX.saturating_sub(budget.available_permits());
+        let bytes = units * limits::IN_FLIGHT_BYTES_PER_APPEND_MIN;
+        metrics.node.in_flight_bytes.set(bytes as u64);
+        metrics.node.ready.set(u64::from(health.state().is_ready()));
+    }
+}
+
+/// Warns while the disk is nearly full: once it is, the node stops.
+async fn watch_disk(storage: Storage, health: Health) -> Result<(), NodeError> {
+    let mut rounds = tokio::time::interval(DISK_INTERVAL);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut low = false;
+    loop {
+        rounds.tick().await;
+        let storage = storage.clone();
+        let asked = tokio::task::spawn_blocking(move || storage.disk_space()).await;
+        let Ok(Ok(space)) = asked else {
+            // A disk that does not tell will tell when it is written to.
+            continue;
+        };
+        let was_low = low;
+        low = space.free_bytes < limits::DISK_FREE_BYTES_WARNING;
+        if low {
+            let message = format!(
+                "{} MiB are free on the data directory's disk; when it is full the node stops: free space or add some",
+                space.free_bytes >> 20
+            );
+            if !was_low {
+                tracing::warn!("{message}");
+            }
+            health.warn(Warning::DiskNearlyFull, message);
+        } else {
+            health.calm(Warning::DiskNearlyFull);
+        }
+    }
+}

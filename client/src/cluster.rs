@@ -1,0 +1,349 @@
+//! The connections to a cluster's nodes, and the calls over them that are
+//! answered once.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use huntlog_proto::v1::admin_service_client::AdminServiceClient;
+use huntlog_proto::v1::event_service_client::EventServiceClient;
+use huntlog_proto::v1::hunt_service_client::HuntServiceClient;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use crate::backoff::Backoff;
+use crate::directory::Directory;
+use crate::error::{CallError, ConfigError, Disposition, Refusal};
+use crate::limits;
+use crate::options::ClientOptions;
+use crate::status::{is_transient, refusal_of_status, transport_refusal};
+
+/// The response header in which a node that is not the leader names it.
+pub(crate) const LEADER_HEADER: &str = "huntlog-leader";
+
+/// The same, in a refusal's metadata.
+pub(crate) const LEADER_KEY: &str = "leader_address";
+
+/// The reason of a node that knows the leader but cannot reach it.
+const LEADER_UNREACHABLE: &str = "UNREACHABLE";
+
+/// Pings an otherwise silent connection that carries calls, and gives it up
+/// when they are not answered: a stream has no deadline of its own.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) options: ClientOptions,
+    started: Instant,
+    directory: Mutex<Directory>,
+    /// One for each node, shared by all calls but the append streams.
+    channels: Mutex<HashMap<Arc<str>, Channel>>,
+    seed: AtomicU64,
+}
+
+/// One attempt of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub(crate) address: Arc<str>,
+    channel: Channel,
+    timeout: Duration,
+}
+
+impl Attempt {
+    /// `message` with the attempt's deadline.
+    pub(crate) fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    pub(crate) fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(limits::MESSAGE_BYTES)
+    }
+
+    pub(crate) fn hunts(&self) -> HuntServiceClient<Channel> {
+        HuntServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(limits::MESSAGE_BYTES)
+    }
+
+    pub(crate) fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(limits::MESSAGE_BYTES)
+    }
+}
+
+/// Whether a call may be made again after an attempt of unknown fate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Making it twice is making it once.
+    Idempotent,
+    /// Only after an attempt that certainly had no effect.
+    OnlyIfNotApplied,
+}
+
+impl Cluster {
+    pub(crate) fn new(
+        endpoints: impl IntoIterator<Item = impl AsRef<str>>,
+        options: ClientOptions,
+    ) -> Result<Self, ConfigError> {
+        let addresses = endpoints
+            .into_iter()
+            .map(|endpoint| parse_address(endpoint.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        if addresses.is_empty() {
+            return Err(ConfigError::NoEndpoint);
+        }
+        check(&options)?;
+        let seed = options.seed.unwrap_or_else(rand::random);
+        Ok(Self {
+            directory: Mutex::new(Directory::new(addresses, options.follow_leader)),
+            channels: Mutex::default(),
+            started: Instant::now(),
+            seed: AtomicU64::new(seed),
+            options,
+        })
+    }
+
+    /// Time since the client was made.
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The clock's reading at `moment`.
+    pub(crate) fn at(&self, moment: Duration) -> Instant {
+        self.started + moment
+    }
+
+    /// A seed that no other part of this client has.
+    pub(crate) fn next_seed(&self) -> u64 {
+        // The odd step walks through all 2^64 values.
+        self.seed
+            .fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed)
+    }
+
+    fn directory(&self) -> MutexGuard<'_, Directory> {
+        self.directory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn target(&self) -> Arc<str> {
+        let now = self.now();
+        self.directory().choose(now)
+    }
+
+    pub(crate) fn failed(&self, address: &str) {
+        let now = self.now();
+        self.directory().failed(address, now);
+    }
+
+    pub(crate) fn pass_over(&self, address: &str) {
+        self.directory().pass_over(address);
+    }
+
+    pub(crate) fn succeeded(&self, address: &str) {
+        self.directory().succeeded(address);
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<Arc<str>> {
+        self.directory().addresses()
+    }
+
+    pub(crate) fn note_leader(&self, address: &str) {
+        if let Ok(address) = parse_address(address) {
+            let now = self.now();
+            self.directory().note_leader(&address, now);
+        }
+    }
+
+    pub(crate) fn note_headers(&self, headers: &MetadataMap) {
+        if let Some(leader) = headers.get(LEADER_HEADER).and_then(|v| v.to_str().ok()) {
+            self.note_leader(leader);
+        }
+    }
+
+    /// Learns from a refusal where the leader is, or that it is not there.
+    pub(crate) fn note_refusal(&self, address: &str, refusal: &Refusal) {
+        self.pass_over(address);
+        let reachable = refusal.reason.as_str() != LEADER_UNREACHABLE;
+        if let Some(leader) = refusal.metadata.get(LEADER_KEY).filter(|_| reachable) {
+            self.note_leader(leader);
+        }
+    }
+
+    pub(crate) fn endpoint(&self, address: &str) -> Endpoint {
+        Endpoint::from_shared(format!("http://{address}"))
+            .expect("addresses are checked when they are taken in")
+            .connect_timeout(self.options.connect_timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE.0)
+            .keep_alive_timeout(KEEPALIVE.1)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+    }
+
+    pub(crate) fn attempt(&self, address: Arc<str>, timeout: Duration) -> Attempt {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = channels
+            .entry(Arc::clone(&address))
+            .or_insert_with(|| self.endpoint(&address).connect_lazy())
+            .clone();
+        Attempt {
+            address,
+            channel,
+            timeout,
+        }
+    }
+
+    /// Makes a call until it is answered for good or `timeout` has passed,
+    /// each attempt at the leader if it is known, else at the next node.
+    pub(crate) async fn call<T, F>(
+        &self,
+        timeout: Duration,
+        repeat: Repeat,
+        make: impl Fn(Attempt) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let deadline = self.now() + timeout;
+        let mut backoff = self.backoff();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let remaining = deadline.saturating_sub(self.now());
+            let attempt = self.attempt(self.target(), remaining.min(self.options.answer_timeout));
+            let address = Arc::clone(&attempt.address);
+            let refusal = match tokio::time::timeout(attempt.timeout, make(attempt)).await {
+                Ok(Ok(response)) => {
+                    self.succeeded(&address);
+                    self.note_headers(response.metadata());
+                    return Ok(response.into_inner());
+                }
+                Ok(Err(status)) => refusal_of_status(&status),
+                Err(_) => {
+                    self.failed(&address);
+                    transport_refusal(format!("{address} did not answer in time"))
+                }
+            };
+            self.judge_failure(&address, &refusal);
+            let repeatable =
+                repeat == Repeat::Idempotent || refusal.disposition == Disposition::NotApplied;
+            if !is_transient(&refusal) || !repeatable {
+                return Err(CallError::Refused(Arc::new(refusal)));
+            }
+            let delay = backoff.next(refusal.retry_after);
+            if self.now() + delay >= deadline {
+                return Err(CallError::Unavailable {
+                    timeout,
+                    attempts,
+                    last: Arc::new(refusal),
+                });
+            }
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Remembers what a failed attempt says about the node.
+    pub(crate) fn judge_failure(&self, address: &str, refusal: &Refusal) {
+        if refusal.reason.as_str().is_empty() && refusal.code == tonic::Code::Unavailable {
+            self.failed(address);
+        } else if is_transient(refusal) {
+            self.note_refusal(address, refusal);
+        } else {
+            self.succeeded(address);
+        }
+    }
+
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(
+            limits::BACKOFF_MIN,
+            limits::UNAVAILABLE_BACKOFF_MAX,
+            self.next_seed(),
+        )
+    }
+}
+
+/// `host:port`, with or without `http://` before it.
+fn parse_address(endpoint: &str) -> Result<Arc<str>, ConfigError> {
+    let invalid = || ConfigError::InvalidEndpoint {
+        endpoint: endpoint.to_owned(),
+    };
+    let address = endpoint.trim().trim_start_matches("http://");
+    let authority: http::uri::Authority = address.parse().map_err(|_| invalid())?;
+    if authority.port_u16().is_none() || authority.host().is_empty() || address.contains('@') {
+        return Err(invalid());
+    }
+    Ok(address.into())
+}
+
+fn check(options: &ClientOptions) -> Result<(), ConfigError> {
+    let invalid = |option, actual, needed| ConfigError::InvalidOption {
+        option,
+        actual,
+        needed,
+    };
+    if options.connections == 0 {
+        return Err(invalid("connections", 0, "at least 1 is needed"));
+    }
+    for (name, value) in [
+        ("timeout (in ms)", options.timeout),
+        ("connect_timeout (in ms)", options.connect_timeout),
+        ("answer_timeout (in ms)", options.answer_timeout),
+    ] {
+        if value.is_zero() || value > limits::TIMEOUT {
+            let needed = "it must be above 0 and at most 30 minutes";
+            return Err(invalid(name, value.as_millis(), needed));
+        }
+    }
+    if options.max_buffered_bytes < limits::BATCH_BYTES * 2
+        || options.max_buffered_bytes > u32::MAX as usize
+    {
+        let needed = "it must be between 8 MiB and 4 GiB";
+        let actual = options.max_buffered_bytes as u128;
+        return Err(invalid("max_buffered_bytes", actual, needed));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_host_and_port() {
+        for good in ["127.0.0.1:7650", "http://node-1:7650", "[::1]:7650"] {
+            assert!(
+                Cluster::new([good], ClientOptions::default()).is_ok(),
+                "{good}"
+            );
+        }
+        for bad in ["", "node", "node:port", "a b:1", "https://x:1/y", ":7650"] {
+            let error = Cluster::new([bad], ClientOptions::default()).expect_err(bad);
+            assert!(
+                matches!(error, ConfigError::InvalidEndpoint { .. }),
+                "{bad}"
+            );
+        }
+        let none = Cluster::new(Vec::<String>::new(), ClientOptions::default());
+        assert_eq!(none.expect_err("none"), ConfigError::NoEndpoint);
+    }
+
+    #[test]
+    fn options_outside_what_works_are_named() {
+        let options = ClientOptions {
+            timeout: Duration::from_hours(1),
+            ..ClientOptions::default()
+        };
+        let error = Cluster::new(["a:1"], options).expect_err("too long");
+        assert!(
+            error.to_string().contains("timeout (in ms) is 3600000"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! Which node to talk to: the ones given, the ones learned, who leads, and who
+//! has failed lately. Pure; the driver passes the time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limits;
+
+#[derive(Debug)]
+struct Node {
+    address: Arc<str>,
+    /// Failures in a row.
+    strikes: u32,
+    /// Left alone until then, if another can be tried.
+    suspect_until: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Directory {
+    nodes: Vec<Node>,
+    leader: Option<Arc<str>>,
+    /// Whom to try first when no leader is known.
+    next: usize,
+    follow_leader: bool,
+}
+
+impl Directory {
+    pub(crate) fn new(addresses: Vec<Arc<str>>, follow_leader: bool) -> Self {
+        let mut directory = Self {
+            nodes: Vec::new(),
+            leader: None,
+            next: 0,
+            follow_leader,
+        };
+        for address in addresses {
+            directory.add(&address);
+        }
+        directory
+    }
+
+    fn add(&mut self, address: &str) -> Option<usize> {
+        if let Some(index) = self.find(address) {
+            return Some(index);
+        }
+        if self.nodes.len() >= limits::KNOWN_NODES {
+            return None;
+        }
+        self.nodes.push(Node {
+            address: address.into(),
+            strikes: 0,
+            suspect_until: Duration::ZERO,
+        });
+        Some(self.nodes.len() - 1)
+    }
+
+    fn find(&self, address: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| &*node.address == address)
+    }
+
+    /// The leader if one is known and not failing, else the next node that is
+    /// not, else the one whose quarantine ends first.
+    pub(crate) fn choose(&self, now: Duration) -> Arc<str> {
+        let leader = self.leader.as_deref().and_then(|leader| self.find(leader));
+        let in_turn = (0..self.nodes.len()).map(|step| (self.next + step) % self.nodes.len());
+        let index = leader
+            .into_iter()
+            .chain(in_turn.clone())
+            .find(|index| self.nodes[*index].suspect_until <= now)
+            .or_else(|| in_turn.min_by_key(|index| self.nodes[*index].suspect_until))
+            .expect("a client has at least one endpoint");
+        Arc::clone(&self.nodes[index].address)
+    }
+
+    /// It could not be reached, or broke off.
+    pub(crate) fn failed(&mut self, address: &str, now: Duration) {
+        if let Some(index) = self.find(address) {
+            let (min, max) = limits::SUSPECT;
+            let node = &mut self.nodes[index];
+            let quarantine = min.saturating_mul(1 << node.strikes.min(16)).min(max);
+            node.strikes += 1;
+            node.suspect_until = now + quarantine;
+        }
+        self.pass_over(address);
+    }
+
+    /// It answers, but has no leader to offer: try the next.
+    pub(crate) fn pass_over(&mut self, address: &str) {
+        if self.leader.as_deref() == Some(address) {
+            self.leader = None;
+        }
+        if let Some(index) = self.find(address) {
+            self.next = (index + 1) % self.nodes.len();
+        }
+    }
+
+    pub(crate) fn succeeded(&mut self, address: &str) {
+        if let Some(index) = self.find(address) {
+            self.nodes[index].strikes = 0;
+            self.nodes[index].suspect_until = Duration::ZERO;
+        }
+    }
+
+    /// A node says who leads. Not believed of one that has just failed: news
+    /// of its fall travels slower than its connections break.
+    pub(crate) fn note_leader(&mut self, address: &str, now: Duration) {
+        if !self.follow_leader || address.is_empty() {
+            return;
+        }
+        if let Some(index) = self.add(address)
+            && self.nodes[index].suspect_until <= now
+        {
+            self.leader = Some(Arc::clone(&self.nodes[index].address));
+        }
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<Arc<str>> {
+        self.nodes
+            .iter()
+            .map(|node| Arc::clone(&node.address))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn directory(follow: bool) -> Directory {
+        Directory::new(vec!["a:1".into(), "b:1".into(), "c:1".into()], follow)
+    }
+
+    #[test]
+    fn a_known_leader_comes_first_until_it_fails() {
+        let mut nodes = directory(true);
+        assert_eq!(&*nodes.choose(MS), "a:1");
+        nodes.note_leader("c:1", MS);
+        assert_eq!(&*nodes.choose(MS), "c:1");
+        nodes.failed("c:1", MS);
+        assert_eq!(&*nodes.choose(MS), "a:1");
+        // A follower that has not noticed yet still names the dead one.
+        nodes.note_leader("c:1", 2 * MS);
+        assert_eq!(&*nodes.choose(2 * MS), "a:1");
+        nodes.note_leader("c:1", 300 * MS);
+        assert_eq!(&*nodes.choose(300 * MS), "c:1");
+    }
+
+    #[test]
+    fn nodes_without_a_leader_are_tried_in_turn() {
+        let mut nodes = directory(true);
+        nodes.pass_over("a:1");
+        assert_eq!(&*nodes.choose(MS), "b:1");
+        nodes.pass_over("b:1");
+        nodes.failed("c:1", MS);
+        assert_eq!(&*nodes.choose(MS), "a:1");
+    }
+
+    #[test]
+    fn when_all_fail_the_one_first_out_of_quarantine_is_tried() {
+        let mut nodes = directory(true);
+        nodes.failed("b:1", MS);
+        nodes.failed("c:1", 2 * MS);
+        nodes.failed("a:1", 3 * MS);
+        assert_eq!(&*nodes.choose(4 * MS), "b:1");
+    }
+
+    #[test]
+    fn a_pinned_directory_ignores_hints() {
+        let mut nodes = Directory::new(vec!["a:1".into()], false);
+        nodes.note_leader("b:1", MS);
+        nodes.failed("a:1", MS);
+        assert_eq!(&*nodes.choose(MS), "a:1");
+        assert_eq!(nodes.addresses().len(), 1);
+    }
+}

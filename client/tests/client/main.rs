@@ -1,0 +1,7 @@
+//! The library and huntctl against a double of the cluster that injects
+//! faults.
+
+mod huntctl;
+mod peer;
+mod producing;
+mod reading;

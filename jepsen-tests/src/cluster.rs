@@ -1,0 +1,248 @@
+//! A cluster of real processes.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use huntlog_proto::v1::admin_service_client::AdminServiceClient;
+use huntlog_proto::v1::{GetStatusRequest, GetStatusResponse};
+use tempfile::TempDir;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::config::{specs, toml};
+use crate::node::{NodeProcess, ProcessError};
+
+/// Between two looks at a node's status: there is no event to await from
+/// another process.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Why a cluster did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// A process could not be handled.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// It took too long.
+    #[error("{what} did not come about within {} s; the nodes' last lines:\n{logs}", limit.as_secs())]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        limit: Duration,
+        /// The end of each node's log.
+        logs: String,
+    },
+}
+
+/// Real nodes, with their files in a temporary directory.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<NodeProcess>,
+    /// Removed with the cluster.
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// Writes the configurations of `count` nodes, and starts none. `extra` is
+    /// appended to each.
+    ///
+    /// # Errors
+    /// When the files can not be written.
+    pub fn prepare(count: u64, extra: &str) -> Result<Self, ClusterError> {
+        let dir = TempDir::with_prefix("huntlog-test-")
+            .map_err(|source| ProcessError::io("making a temporary directory", source))?;
+        let specs = specs(dir.path(), count);
+        for spec in &specs {
+            fs::create_dir_all(&spec.dir)
+                .and_then(|()| fs::write(spec.config_file(), toml(spec, &specs, extra)))
+                .map_err(|source| ProcessError::io("writing a configuration", source))?;
+        }
+        Ok(Self {
+            nodes: specs.into_iter().map(NodeProcess::new).collect(),
+            dir,
+        })
+    }
+
+    /// Starts `count` nodes and waits until all are ready.
+    ///
+    /// # Errors
+    /// When one is not within half a minute.
+    pub async fn start(count: u64) -> Result<Self, ClusterError> {
+        let mut cluster = Self::prepare(count, "")?;
+        cluster.start_all()?;
+        cluster.wait_ready().await?;
+        Ok(cluster)
+    }
+
+    /// Starts every node that does not run.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub fn start_all(&mut self) -> Result<(), ClusterError> {
+        for node in self.nodes.iter_mut().filter(|node| !node.runs()) {
+            node.start()?;
+        }
+        Ok(())
+    }
+
+    /// Where its files are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The nodes, by id.
+    pub fn nodes(&self) -> &[NodeProcess] {
+        &self.nodes
+    }
+
+    /// The node `id`.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn node(&mut self, id: u64) -> &mut NodeProcess {
+        self.nodes
+            .iter_mut()
+            .find(|node| node.spec().id == id)
+            .expect("a node of this cluster")
+    }
+
+    /// The client addresses of all nodes.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.nodes
+            .iter()
+            .map(|node| node.spec().client_address())
+            .collect()
+    }
+
+    /// What the node `id` says of itself; `None` when it does not answer.
+    pub async fn status(&self, id: u64) -> Option<GetStatusResponse> {
+        let node = self.nodes.iter().find(|node| node.spec().id == id)?;
+        if !node.runs() {
+            return None;
+        }
+        let channel = channel(&node.spec().client_address()).await?;
+        let call = AdminServiceClient::new(channel);
+        let status = tokio::time::timeout(Duration::from_secs(1), async move {
+            let mut call = call;
+            call.get_status(GetStatusRequest {}).await
+        });
+        Some(status.await.ok()?.ok()?.into_inner())
+    }
+
+    /// Waits until every running node is ready.
+    ///
+    /// # Errors
+    /// When one is not within half a minute.
+    pub async fn wait_ready(&self) -> Result<(), ClusterError> {
+        self.wait_for("every running node being ready", async || {
+            for node in self.nodes.iter().filter(|node| node.runs()) {
+                let status = self.status(node.spec().id).await?;
+                if status.partitions.is_empty() || status.partitions.iter().any(|p| !p.ready) {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await
+    }
+
+    /// Waits until the running nodes agree on a leader among them, and answers
+    /// its id.
+    ///
+    /// # Errors
+    /// When they do not within half a minute.
+    pub async fn leader(&self) -> Result<u64, ClusterError> {
+        self.wait_for("a leader", async || {
+            let mut leader = None;
+            for node in self.nodes.iter().filter(|node| node.runs()) {
+                let status = self.status(node.spec().id).await?;
+                let seen = status.partitions.first()?.leader_id;
+                if seen == 0 || leader.is_some_and(|leader| leader != seen) {
+                    return None;
+                }
+                leader = Some(seen);
+            }
+            let leader = leader?;
+            self.nodes
+                .iter()
+                .any(|node| node.spec().id == leader && node.runs())
+                .then_some(leader)
+        })
+        .await
+    }
+
+    /// Waits until every running node has applied the same, and answers the log
+    /// index and the digests, one for each.
+    ///
+    /// # Errors
+    /// When they have not within half a minute.
+    pub async fn settled_digests(&self) -> Result<(u64, Vec<Vec<u8>>), ClusterError> {
+        self.wait_for("the same applied index on every node", async || {
+            let mut index = None;
+            let mut digests = Vec::new();
+            for node in self.nodes.iter().filter(|node| node.runs()) {
+                let status = self.status(node.spec().id).await?;
+                let partition = status.partitions.first()?;
+                if index.is_some_and(|index| index != partition.digest_log_index) {
+                    return None;
+                }
+                index = Some(partition.digest_log_index);
+                digests.push(partition.digest.to_vec());
+            }
+            Some((index?, digests))
+        })
+        .await
+    }
+
+    /// Waits for `condition`.
+    ///
+    /// # Errors
+    /// When it does not come about within half a minute; with the nodes' last
+    /// log lines.
+    pub async fn wait_for<T>(
+        &self,
+        what: &str,
+        mut condition: impl AsyncFnMut() -> Option<T>,
+    ) -> Result<T, ClusterError> {
+        let limit = Duration::from_secs(30);
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(value) = condition().await {
+                return Ok(value);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(ClusterError::Timeout {
+            what: what.to_owned(),
+            limit,
+            logs: self.last_lines(),
+        })
+    }
+
+    /// The end of each node's log.
+    pub fn last_lines(&self) -> String {
+        let mut text = String::new();
+        for node in &self.nodes {
+            let log = node.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let start = lines.len().saturating_sub(15);
+            text.push_str(&format!("--- node {}\n", node.spec().id));
+            for line in &lines[start..] {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+/// A connection to `address`; `None` when nobody listens.
+pub async fn channel(address: &str) -> Option<Channel> {
+    Endpoint::from_shared(format!("http://{address}"))
+        .ok()?
+        .connect_timeout(Duration::from_millis(500))
+        .connect()
+        .await
+        .ok()
+}

@@ -1,0 +1,10 @@
+//! Real huntlog clusters on this machine, started, killed and restarted by
+//! tests and harnesses.
+
+mod cluster;
+mod config;
+mod node;
+
+pub use cluster::{Cluster, ClusterError, channel};
+pub use config::NodeSpec;
+pub use node::{NodeProcess, ProcessError, binary};

@@ -1,0 +1,171 @@
+//! One huntlog-node process.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use crate::config::NodeSpec;
+
+/// Why a process could not be handled.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// A binary of the workspace is not there.
+    #[error("{0} is not built; run `cargo build --workspace --bins` with the same profile first")]
+    NotBuilt(PathBuf),
+    /// The operating system refused.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl ProcessError {
+    pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
+        Self::Io {
+            what: what.into(),
+            source,
+        }
+    }
+}
+
+/// The workspace's binary `name`, of the profile that runs now.
+///
+/// # Errors
+/// When it has not been built.
+pub fn binary(name: &str) -> Result<PathBuf, ProcessError> {
+    let own = std::env::current_exe()
+        .map_err(|source| ProcessError::io("looking for the own binary", source))?;
+    // target/debug/huntlog-jepsen, or target/debug/deps/tests-1234.
+    let directory = own
+        .ancestors()
+        .skip(1)
+        .find(|directory| !directory.ends_with("deps") && !directory.ends_with("examples"))
+        .unwrap_or(Path::new("."));
+    let path = directory.join(name);
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(ProcessError::NotBuilt(path))
+    }
+}
+
+/// A node's process, or the place for one. Killed when dropped.
+#[derive(Debug)]
+pub struct NodeProcess {
+    spec: NodeSpec,
+    child: Option<Child>,
+}
+
+impl NodeProcess {
+    /// A node that does not run yet.
+    pub fn new(spec: NodeSpec) -> Self {
+        Self { spec, child: None }
+    }
+
+    /// Who it is.
+    pub fn spec(&self) -> &NodeSpec {
+        &self.spec
+    }
+
+    /// Whether it has been started and not stopped.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Starts it, appending what it prints to its log file.
+    ///
+    /// # Errors
+    /// When the binary is missing or does not start.
+    pub fn start(&mut self) -> Result<(), ProcessError> {
+        let log_file = self.spec.log_file();
+        let open = || -> std::io::Result<File> {
+            OpenOptions::new().create(true).append(true).open(&log_file)
+        };
+        let failed = |source| ProcessError::io(format!("opening {}", log_file.display()), source);
+        let child = Command::new(binary("huntlog-node")?)
+            .arg("run")
+            .arg("--config")
+            .arg(self.spec.config_file())
+            .stdin(Stdio::null())
+            .stdout(open().map_err(failed)?)
+            .stderr(open().map_err(failed)?)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| ProcessError::io("starting huntlog-node", source))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
+        let pid = self
+            .child
+            .as_ref()
+            .and_then(Child::id)
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        match pid {
+            Some(pid) => kill_process(pid, signal)
+                .map_err(|error| ProcessError::io(format!("sending {signal:?}"), error.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Kills it: SIGKILL, and waits for its end.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub async fn kill(&mut self) -> Result<(), ProcessError> {
+        self.signal(Signal::KILL)?;
+        self.wait().await.map(drop)
+    }
+
+    /// Stops it in good order: SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub async fn stop(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
+        self.signal(Signal::TERM)?;
+        self.wait().await
+    }
+
+    /// Freezes it: SIGSTOP.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn pause(&self) -> Result<(), ProcessError> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on: SIGCONT.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn resume(&self) -> Result<(), ProcessError> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub async fn wait(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
+        let Some(mut child) = self.child.take() else {
+            return Ok(None);
+        };
+        child
+            .wait()
+            .await
+            .map(Some)
+            .map_err(|source| ProcessError::io("waiting for huntlog-node", source))
+    }
+
+    /// What it has printed so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.spec.log_file()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,171 @@
+//! Appends go on while leaders die.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use huntlog_client::proto::event_outcome::Outcome;
+use huntlog_client::proto::{Clue, EventOutcome, HuntDefinition};
+use huntlog_client::{Client, ClientOptions, event};
+use huntlog_jepsen::Cluster;
+use tokio::task::JoinSet;
+
+use crate::support::check_all_nodes;
+
+const HUNT: &str = "pier";
+
+type Acknowledged = BTreeMap<(String, u64), Vec<u64>>;
+
+/// Several sessions that append until told to stop.
+struct Load {
+    tasks: JoinSet<Acknowledged>,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+}
+
+impl Load {
+    async fn start(cluster: &Cluster, sessions: u32) -> Self {
+        let options = ClientOptions {
+            timeout: Duration::from_secs(60),
+            ..ClientOptions::default()
+        };
+        let client = Client::connect(cluster.endpoints(), options).expect("addresses");
+        let setup = client.session("setup").await.expect("a session");
+        setup
+            .append_batch(vec![
+                event::hunt_created(HUNT, definition()),
+                event::hunt_opened(HUNT),
+            ])
+            .await
+            .expect("room")
+            .await
+            .expect("the hunt is created");
+        setup.close().await.expect("nothing is open");
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let mut tasks = JoinSet::new();
+        for number in 0..sessions {
+            let client = client.clone();
+            let stop = stop.clone();
+            let acknowledged = acknowledged.clone();
+            tasks.spawn(async move {
+                let name = format!("server-{number}");
+                let producer = client.session(&name).await.expect("a session");
+                let mut batches = Acknowledged::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let position = event::custom(HUNT, "", "position", vec![7; 64]);
+                    let appended = producer
+                        .append_batch(vec![position.clone(), position])
+                        .await
+                        .expect("room")
+                        .await
+                        .expect("acknowledged within a minute, whoever dies");
+                    let outcomes = appended.outcomes.expect("a fresh outcome is kept");
+                    let offsets = outcomes.iter().map(accepted_offset).collect();
+                    batches.insert((name.clone(), appended.sequence), offsets);
+                    acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+                batches
+            });
+        }
+        Self {
+            tasks,
+            stop,
+            acknowledged,
+        }
+    }
+
+    /// Waits until `more` further batches are acknowledged.
+    async fn progress(&self, cluster: &Cluster, more: u64) {
+        let wanted = self.acknowledged.load(Ordering::Relaxed) + more;
+        cluster
+            .wait_for("further acknowledged batches", async || {
+                (self.acknowledged.load(Ordering::Relaxed) >= wanted).then_some(())
+            })
+            .await
+            .expect("appends go on");
+    }
+
+    async fn finish(mut self) -> Acknowledged {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Acknowledged::new();
+        while let Some(batches) = self.tasks.join_next().await {
+            all.extend(batches.expect("no producer panicked"));
+        }
+        all
+    }
+}
+
+fn accepted_offset(outcome: &EventOutcome) -> u64 {
+    match &outcome.outcome {
+        Some(Outcome::Accepted(accepted)) => accepted.offset,
+        other => panic!("position reports are accepted, not {other:?}"),
+    }
+}
+
+fn definition() -> HuntDefinition {
+    HuntDefinition {
+        title: "Along the pier".into(),
+        clues: vec![Clue {
+            id: "bollard".into(),
+            answers: vec!["seven".into()],
+            points: 1,
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_leaders_lose_and_repeat_nothing() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 8).await;
+    for _ in 0..3 {
+        load.progress(&cluster, 200).await;
+        let leader = cluster.leader().await.expect("a leader");
+        cluster.node(leader).kill().await.expect("killed");
+        load.progress(&cluster, 200).await;
+        let next = cluster.leader().await.expect("another leader");
+        assert_ne!(leader, next);
+        cluster.node(leader).start().expect("started again");
+        cluster.wait_ready().await.expect("it catches up");
+    }
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_cluster_that_is_killed_comes_back_with_everything() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 8).await;
+    for _ in 0..2 {
+        load.progress(&cluster, 200).await;
+        for id in 1..=3 {
+            cluster.node(id).kill().await.expect("killed");
+        }
+        cluster.start_all().expect("started again");
+        cluster.wait_ready().await.expect("all come back");
+    }
+    load.progress(&cluster, 200).await;
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_leader_hands_over_first() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 4).await;
+    load.progress(&cluster, 100).await;
+    let leader = cluster.leader().await.expect("a leader");
+    let status = cluster.node(leader).stop().await.expect("stopped");
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    let log = cluster.node(leader).log();
+    assert!(log.contains("leadership handed over"), "{log}");
+    load.progress(&cluster, 100).await;
+    cluster.node(leader).start().expect("started again");
+    cluster.wait_ready().await.expect("it catches up");
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}

@@ -1,0 +1,8 @@
+//! Real clusters: what is acknowledged stays, whatever dies.
+
+mod answers;
+mod failover;
+mod recorded_hunt;
+mod standard;
+mod startup;
+mod support;

@@ -1,0 +1,151 @@
+//! What the tests of real clusters share.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use huntlog_client::proto::event_service_client::EventServiceClient;
+use huntlog_client::proto::{CommittedEvent, Consistency, ReadRequest, Stale, consistency::Level};
+use huntlog_jepsen::{Cluster, binary, channel};
+use tokio::process::{Child, Command};
+
+/// A huntctl process, not started.
+pub fn huntctl(endpoints: &[String]) -> Command {
+    let mut command = Command::new(binary("huntctl").expect("huntctl is built"));
+    command
+        .arg("--endpoints")
+        .arg(endpoints.join(","))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs it to its end and expects success.
+pub async fn succeed(mut command: Command) -> Output {
+    let output = command.output().await.expect("huntctl starts");
+    assert!(
+        output.status.success(),
+        "{command:?} failed with {}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Waits until `file` is there, while `process` runs.
+pub async fn wait_for_file(file: &Path, process: &mut Child) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
+    while !file.exists() {
+        if let Some(status) = process.try_wait().expect("a child of ours") {
+            panic!(
+                "the process ended with {status} before {} was there",
+                file.display()
+            );
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{} is not there after two minutes",
+            file.display()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Every event that the node `id` itself has up to `end_offset`, by offset.
+pub async fn read_node(cluster: &Cluster, id: u64, end_offset: u64) -> Vec<CommittedEvent> {
+    let address = cluster
+        .nodes()
+        .iter()
+        .find(|node| node.spec().id == id)
+        .expect("a node of the cluster")
+        .spec()
+        .client_address();
+    let channel = channel(&address).await.expect("the node listens");
+    let mut client = EventServiceClient::new(channel).max_decoding_message_size(16 << 20);
+    let request = ReadRequest {
+        consistency: Some(Consistency {
+            level: Some(Level::Stale(Stale {
+                min_offset: end_offset,
+            })),
+        }),
+        ..ReadRequest::default()
+    };
+    let mut stream = client
+        .read(request)
+        .await
+        .expect("the read begins")
+        .into_inner();
+    let mut events = Vec::new();
+    while let Some(response) = stream.message().await.expect("the read goes on") {
+        events.extend(response.events);
+    }
+    events
+}
+
+/// The end of the log as the leader knows it.
+pub async fn end_offset(cluster: &Cluster) -> u64 {
+    let leader = cluster.leader().await.expect("a leader");
+    let status = cluster.status(leader).await.expect("the leader answers");
+    status.partitions[0].end_offset
+}
+
+/// Checks what every node has against what was acknowledged: (session,
+/// sequence) -> the offsets of its events.
+///
+/// # Panics
+/// When an acknowledged event is missing or elsewhere (I2), a batch occurs
+/// twice (I3), offsets have gaps (I5), or nodes differ (I7).
+pub async fn check_all_nodes(cluster: &Cluster, acknowledged: &BTreeMap<(String, u64), Vec<u64>>) {
+    let end = end_offset(cluster).await;
+    let ids: Vec<u64> = cluster
+        .nodes()
+        .iter()
+        .filter(|node| node.runs())
+        .map(|node| node.spec().id)
+        .collect();
+    let mut first: Option<Vec<CommittedEvent>> = None;
+    for id in ids {
+        let events = read_node(cluster, id, end).await;
+        let mut batches: BTreeMap<(String, u64), Vec<u64>> = BTreeMap::new();
+        for (position, event) in events.iter().enumerate() {
+            assert_eq!(event.offset, position as u64, "I5: a gap on node {id}");
+            if !event.session.is_empty() {
+                batches
+                    .entry((event.session.clone(), event.sequence))
+                    .or_default()
+                    .push(event.offset);
+            }
+        }
+        for (batch, offsets) in acknowledged {
+            assert_eq!(
+                batches.get(batch),
+                Some(offsets),
+                "I2/I3: {batch:?} on node {id} is not where it was acknowledged"
+            );
+        }
+        match &first {
+            None => first = Some(events),
+            Some(first) => assert_eq!(first.len(), events.len(), "I7: node {id} differs"),
+        }
+        if let Some(first) = &first {
+            let same = first
+                .iter()
+                .zip(&read_node(cluster, id, end).await)
+                .all(|(a, b)| a == b);
+            assert!(same, "I7: node {id} has other events");
+        }
+    }
+    let (index, digests) = cluster.settled_digests().await.expect("nodes settle");
+    assert!(
+        digests.windows(2).all(|pair| pair[0] == pair[1]),
+        "I7: digests differ at log index {index}"
+    );
+}
+
+/// The recorded hunt, where it is there.
+pub fn recorded_hunt() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/gph2018-guesses.csv");
+    path.is_file().then_some(path)
+}

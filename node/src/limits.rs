@@ -199,6 +199,9 @@ pub const REPLICATION_BYTES_MAX: usize = LOG_READ_BYTES_MAX;
 pub const REPLICATION_ENTRIES_MAX: u64 = LOG_READ_ENTRIES_MAX;
 /// The largest message taken on the peer port.
 pub const PEER_MESSAGE_BYTES_MAX: usize = REPLICATION_BYTES_MAX + ENTRY_BYTES_MAX + MIB;
+/// Requests and streams of one peer connection that are open at once: every
+/// unary append that a follower forwards is one.
+pub const PEER_STREAMS_PER_CONNECTION_MAX: u32 = 65_536;
 /// Flow-control window of one stream on the peer port.
 pub const PEER_STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Flow-control window of one peer connection.

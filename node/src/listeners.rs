@@ -94,6 +94,7 @@ impl GrpcServers {
         let peer_server = Server::builder()
             .initial_stream_window_size(limits::PEER_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(limits::PEER_CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(limits::PEER_STREAMS_PER_CONNECTION_MAX)
             .http2_keepalive_interval(Some(limits::PEER_KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(limits::PEER_KEEPALIVE_TIMEOUT))
             .add_routes(peers);

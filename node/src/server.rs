@@ -314,15 +314,17 @@ impl BringUp {
         }
         self.peer_state.serve(started.clone());
         self.context.serve(started.clone());
+        for id in started.keys() {
+            self.health.report(
+                TroubleKind::CatchingUp,
+                Some(*id),
+                "what was committed before the start is not all applied yet",
+            );
+        }
         self.health.resolve(TroubleKind::Starting, None);
 
         let mut watchers = JoinSet::new();
         for partition in started.values() {
-            self.health.report(
-                TroubleKind::CatchingUp,
-                Some(partition.id()),
-                "what was committed before the start is not all applied yet",
-            );
             watchers.spawn(become_ready(partition.clone(), self.health.clone()));
             watchers.spawn(watch_raft(partition.clone(), self.health.clone()));
             watchers.spawn(watch_tasks(partition.clone()));

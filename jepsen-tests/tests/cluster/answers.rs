@@ -1,4 +1,4 @@
-//! DESIGN 8's table of answers, over the wire: what is wrong is said by code,
+//! The table of answers, over the wire: what is wrong is said by code,
 //! reason and disposition, and harms nothing.
 
 use huntlog_client::event;
@@ -419,6 +419,19 @@ async fn rules_of_a_hunt_reject_and_malformed_batches_are_refused() {
         "INVALID",
         Some("NOT_APPLIED"),
     );
+    // Larger than the transport takes: no handler sees it, the answer is the same.
+    let huge = vec![event::custom(HUNT, "", "chat", vec![0; 1_000_000]); 7];
+    let status = wire
+        .send(wire.batch("s", 2, huge))
+        .await
+        .expect_err("too large");
+    expect(
+        &status,
+        Code::InvalidArgument,
+        "INVALID",
+        Some("NOT_APPLIED"),
+    );
+    assert_eq!(fields_at_fault(&status), ["batch"]);
     let status = wire
         .events
         .append(AppendRequest {

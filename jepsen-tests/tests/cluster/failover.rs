@@ -153,6 +153,41 @@ async fn a_whole_cluster_that_is_killed_comes_back_with_everything() {
     check_all_nodes(&cluster, &acknowledged).await;
 }
 
+/// Kills whom the seed says, one node or two, and starts them again, for
+/// HUNTLOG_KILL_SECONDS (10 when not set). HUNTLOG_KILL_SEED repeats a choice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_kills_lose_and_repeat_nothing() {
+    let setting = |name: &str, default: u64| {
+        std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+    };
+    let seconds = setting("HUNTLOG_KILL_SECONDS", 10);
+    let mut random = setting("HUNTLOG_KILL_SEED", u64::from(std::process::id()));
+    println!("repeat with HUNTLOG_KILL_SEED={random}");
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 8).await;
+    let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
+    let mut rounds = 0;
+    while tokio::time::Instant::now() < end || rounds == 0 {
+        // xorshift64: any sequence that a seed repeats will do.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let first = random % 3 + 1;
+        cluster.node(first).kill().await.expect("killed");
+        if random & 8 == 0 {
+            cluster.node(first % 3 + 1).kill().await.expect("killed");
+        } else {
+            load.progress(&cluster, random % 200).await;
+        }
+        cluster.start_all().expect("started again");
+        load.progress(&cluster, random % 100 + 1).await;
+        rounds += 1;
+    }
+    cluster.wait_ready().await.expect("all come back");
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_leader_hands_over_first() {
     let mut cluster = Cluster::start(3).await.expect("a cluster");

@@ -33,13 +33,17 @@ async fn replay_through(cluster: &mut Cluster, disturb: impl AsyncFnOnce(&mut Cl
         .args(["--hunt", HUNT, "--sessions", "3", "--batch", "16"])
         .args(["--signal-at", "50%", "--signal-file"])
         .arg(&middle)
-        .arg("--ledger")
+        .args(["--rate", "12000", "--ledger"])
         .arg(&ledger)
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
     let mut process = replay.spawn().expect("huntctl starts");
     wait_for_file(&middle, &mut process).await;
     disturb(cluster).await;
+    assert!(
+        process.try_wait().expect("a child of ours").is_none(),
+        "the replay was over before its middle was disturbed"
+    );
     let output = process.wait_with_output().await.expect("huntctl ends");
     assert!(
         output.status.success(),

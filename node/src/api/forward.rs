@@ -129,7 +129,7 @@ pub(super) fn forward_result(error: &ApiError) -> ForwardResult {
 }
 
 /// Whether a node has put the status together, rather than the transport.
-fn is_from_huntlog(status: &Status) -> bool {
+pub(super) fn is_from_huntlog(status: &Status) -> bool {
     status
         .get_details_error_info()
         .is_some_and(|info| info.domain == DOMAIN)

@@ -1,4 +1,5 @@
-//! Counts requests by method and outcome, around all services.
+//! Around all services: counts requests by method and outcome, and names what
+//! the transport refuses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,9 +15,15 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::context::NodeContext;
+use super::error::ApiError;
+use super::status::Operation;
+use crate::limits;
 use crate::telemetry::{Method, Metrics, Side};
+use crate::wire::{FieldFault, InvalidRequest};
 
 const GRPC_STATUS: &str = "grpc-status";
+const GRPC_MESSAGE: &str = "grpc-message";
+const GRPC_DETAILS: &str = "grpc-status-details-bin";
 
 /// Counts the requests that pass through it.
 #[derive(Clone)]
@@ -125,7 +132,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
+        let response = named_oversize(ready!(this.inner.poll(cx))?);
         // An answer without a body has its status here.
         if let Some(count) = this.count {
             count.see(response.headers());
@@ -133,6 +140,34 @@ where
         let count = this.count.take();
         Poll::Ready(Ok(response.map(|inner| CountedBody { inner, count })))
     }
+}
+
+/// A message above the transport's own limit is refused before any handler sees
+/// it, as OUT_OF_RANGE and without details; it is answered as the too large
+/// request that it is.
+fn named_oversize(response: Response<Body>) -> Response<Body> {
+    let header = |name| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let oversized = header(GRPC_STATUS) == Some("11")
+        && header(GRPC_DETAILS).is_none()
+        && header(GRPC_MESSAGE).is_some_and(|message| message.contains("length"));
+    if !oversized {
+        return response;
+    }
+    let fault = FieldFault {
+        path: "batch".to_owned(),
+        message: format!(
+            "the message is larger than {} bytes; split it",
+            limits::CLIENT_MESSAGE_BYTES_MAX
+        ),
+    };
+    ApiError::from(InvalidRequest(vec![fault]))
+        .into_status(Operation::Write)
+        .into_http()
 }
 
 /// An answer whose end is counted.

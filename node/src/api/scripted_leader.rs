@@ -10,15 +10,16 @@ use huntlog_proto::v1::append_stream_response::Result as Wire;
 use huntlog_proto::v1::event_service_server::{EventService, EventServiceServer};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Router, TcpIncoming};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::call::is_forwarded;
 use super::delivery::DeliveryStream;
 use super::error::ApiError;
 use super::forward::Leader;
+use super::forward_guard::ForwardGuard;
 use super::status::Operation;
-use crate::raft::{MemberNode, NodeId};
+use crate::raft::{MemberNode, NodeId, Peers};
 
 /// A leader that answers so many batches of each stream, and then ends it, or
 /// is silent.
@@ -107,21 +108,34 @@ impl ScriptedLeader {
         answers: usize,
         then_silent: bool,
     ) -> (Leader, Arc<AtomicUsize>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("bound").to_string();
         let streams = Arc::new(AtomicUsize::new(0));
         let service = EventServiceServer::new(ScriptedLeader {
             answers,
             then_silent,
             streams: streams.clone(),
         });
-        tokio::spawn(
-            Server::builder()
-                .add_service(service)
-                .serve_with_incoming(TcpIncoming::from(listener)),
-        );
+        let address = serve(Server::builder().add_service(service)).await;
         (leader_at(id, address), streams)
     }
+
+    /// Starts one that takes only what is meant for the node `peers` speaks for.
+    pub(super) async fn start_guarded(id: NodeId, peers: Arc<Peers>) -> Leader {
+        let leader = ScriptedLeader {
+            answers: usize::MAX,
+            then_silent: false,
+            streams: Arc::default(),
+        };
+        let service = EventServiceServer::with_interceptor(leader, ForwardGuard::new(peers));
+        leader_at(id, serve(Server::builder().add_service(service)).await)
+    }
+}
+
+/// Serves on a port of its own; answers where.
+async fn serve(server: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    address
 }
 
 /// Where a leader is looked for.

@@ -1,7 +1,7 @@
 //! The one place that maps what went wrong to what the caller is told: a
 //! [`tonic::Status`] with `google.rpc` details, or a `Failure` within a stream.
 //!
-//! Codes follow DESIGN's table of answers. A message says what happened, for
+//! Codes follow ARCHITECTURE.md's table of answers. A message says what happened, for
 //! writes whether it was applied, and what to do next; programs read the stable
 //! reason and the metadata instead.
 
@@ -281,7 +281,7 @@ fn what_happened(error: &ApiError) -> String {
     }
 }
 
-/// DESIGN's table of answers, row by row.
+/// The table of answers, row by row.
 fn row(error: &ApiError) -> Row {
     use Disposition::{NotApplied, Unknown};
     match error {

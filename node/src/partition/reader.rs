@@ -206,7 +206,8 @@ impl EventReader {
         let start = self.next_index;
         tokio::task::spawn_blocking(move || {
             let log = replica.log();
-            let entries = log.read_history(start..end_index, limits::LOG_READ_BYTES_MAX)?;
+            // No more than one message takes: what is left would be read again.
+            let entries = log.read_history(start..end_index, limits::READ_MESSAGE_BYTES_TARGET)?;
             let end = entries.last().map_or(start, |entry| entry.id.index + 1);
             let records = log.records(start..end, usize::MAX)?;
             if entries.len() != records.len() {

@@ -56,6 +56,16 @@ pub enum RecordingError {
         /// Which column.
         column: &'static str,
     },
+    /// A right answer must have something to compare.
+    #[error(
+        "line {line}: the right answer {guess:?} has no letter or digit, and answers are compared by those"
+    )]
+    Unanswerable {
+        /// The line, from 1.
+        line: u64,
+        /// The guess judged right.
+        guess: String,
+    },
     /// No guess at all.
     #[error("the file has no guess")]
     NoGuess,
@@ -146,6 +156,10 @@ impl Recording {
                     return Err(RecordingError::Verdict { line, text });
                 }
             };
+            if right && !guess.chars().any(char::is_alphanumeric) {
+                let guess = guess.to_owned();
+                return Err(RecordingError::Unanswerable { line, guess });
+            }
             let time = parse_time(time.trim()).map_err(|source| RecordingError::Time {
                 line,
                 text: time.to_owned(),

@@ -378,7 +378,7 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    /// I11, DESIGN: at most 200 bytes beside the name. 24 is an entry of
+    /// I11: at most 200 bytes beside the name. 24 is an entry of
     /// `by_name`, of which about two thirds of the places are taken; 16 are the
     /// counts before the name; 8 are the links by recency.
     #[test]

@@ -161,7 +161,7 @@ fn entry_of(commands: usize, events: usize, hunts: usize) -> (Replica, usize) {
     (replica, len)
 }
 
-/// DESIGN 3: an entry of thousands of position reports leaves tens of bytes,
+/// An entry of thousands of position reports leaves tens of bytes,
 /// however it is cut into batches, and whatever hunts take turns in it.
 #[test]
 fn records_are_compact() {

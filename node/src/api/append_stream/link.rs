@@ -17,7 +17,7 @@ use tonic::{Response, Status, Streaming};
 
 use crate::api::context::NodeContext;
 use crate::api::error::{ApiError, Resource};
-use crate::api::forward::{Leader, forward_result};
+use crate::api::forward::{Leader, forward_result, is_from_huntlog};
 use crate::limits;
 use crate::telemetry::{ForwardResult, PartitionMetrics};
 
@@ -194,6 +194,10 @@ impl Link {
             Poll::Pending => {}
             Poll::Ready(Ok(response)) => {
                 self.answers = Answers::Open(Box::new(response.into_inner()));
+            }
+            // A node that refuses the stream itself has read nothing of it.
+            Poll::Ready(Err(status)) if is_from_huntlog(&status) => {
+                self.break_off(false, status.message().to_owned());
             }
             Poll::Ready(Err(status)) => self.fail(&status),
         }

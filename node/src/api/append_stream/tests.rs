@@ -227,6 +227,19 @@ async fn what_found_no_connection_was_not_sent() {
     assert_eq!(sending.answer(link, 2).await, Err(false));
 }
 
+/// I10: a node that refuses the stream itself has read nothing of it.
+#[tokio::test]
+async fn what_another_node_than_the_leader_refuses_was_not_applied() {
+    let other = Arc::new(Peers::new(LocalIdentity {
+        cluster_id: "another".to_owned(),
+        ..LocalIdentity::default()
+    }));
+    let leader = ScriptedLeader::start_guarded(2, other).await;
+    let mut sending = Sending::new();
+    let link = sending.send(&leader, 1).expect("queued");
+    assert_eq!(sending.answer(link, 1).await, Err(false));
+}
+
 #[tokio::test]
 async fn a_new_leader_gets_a_stream_of_its_own_and_the_old_one_its_answers() {
     let (old, _) = ScriptedLeader::start(2, usize::MAX, false).await;

@@ -230,6 +230,8 @@ pub const SNAPSHOT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A whole snapshot transfer; it fails much earlier when nothing moves.
 pub const SNAPSHOT_TRANSFER_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// A follower compares its digest with the leader's this often.
+pub const DIGEST_COMPARISON_INTERVAL: Duration = Duration::from_secs(1);
 /// Peers tell each other their clocks this often.
 pub const CLOCK_EXCHANGE_INTERVAL: Duration = Duration::from_secs(1);
 /// A peer's clock counts for this long after it was read.

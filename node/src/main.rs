@@ -132,7 +132,9 @@ fn give_up(error: &NodeError) -> ExitStatus {
         NodeError::Open(_)
         | NodeError::Identity(_)
         | NodeError::Formation(_)
-        | NodeError::Stale(_) => ExitStatus::Data,
+        | NodeError::Stale(_)
+        | NodeError::Differs(_)
+        | NodeError::Contradicted(_) => ExitStatus::Data,
         NodeError::Partition(_)
         | NodeError::Storage(_)
         | NodeError::Raft { .. }

@@ -14,16 +14,22 @@ use tokio::task::JoinSet;
 use crate::admin_http::{AdminServer, Health, TroubleKind, Warning};
 use crate::api::{NodeContext, NodeInfo};
 use crate::cluster::{
-    FormationError, IdentityFault, NodeIdentity, PeerState, StaleDirectory, exchange_clocks,
-    finish_forming, form, load_or_mint, refuse_stale_directory, remember_peers,
+    DiffersFromLeader, FormationError, IdentityFault, NodeIdentity, PeerState, StaleDirectory,
+    compare_digests, compare_with_leader, exchange_clocks, finish_forming, form, load_or_mint,
+    refuse_stale_directory, remember_peers,
 };
 use crate::config::{BindError, Config, DataDirError, Port};
 use crate::limits;
 use crate::listeners::{GrpcServers, ListenError};
-use crate::partition::{LogClock, Partition, PartitionParts, PartitionStartError, SnapshotEvery};
+use crate::partition::{
+    LogClock, Partition, PartitionParts, PartitionStartError, QuorumContradicts, SnapshotEvery,
+};
 use crate::raft::{MemberNode, NodeId, Peers, RaftTimings, TypeConfig};
 use crate::storage_metrics::StorageObserver;
 use crate::telemetry::Metrics;
+
+#[cfg(test)]
+mod tests;
 
 /// The only partition of this release. Its number is in peer messages, storage
 /// keys and requests, so that there can be more.
@@ -73,6 +79,12 @@ pub enum NodeError {
         /// What openraft says.
         reason: String,
     },
+    /// This node's state differs from its leader's.
+    #[error(transparent)]
+    Differs(#[from] DiffersFromLeader),
+    /// This node's state differs from that of a quorum.
+    #[error(transparent)]
+    Contradicted(#[from] QuorumContradicts),
     /// A part of the node panicked.
     #[error("a part of the node panicked: {0}; restart the node")]
     Panicked(String),
@@ -326,7 +338,12 @@ impl BringUp {
         let mut watchers = JoinSet::new();
         for partition in started.values() {
             watchers.spawn(become_ready(partition.clone(), self.health.clone()));
-            watchers.spawn(watch_raft(partition.clone(), self.health.clone()));
+            watchers.spawn(watch_raft(
+                partition.clone(),
+                self.peers.clone(),
+                self.health.clone(),
+            ));
+            watchers.spawn(watch_digests(partition.clone(), self.peers.clone()));
             watchers.spawn(watch_tasks(partition.clone()));
             watchers.spawn({
                 let memory = self.peer_state.memory().clone();
@@ -439,7 +456,23 @@ async fn become_ready(partition: Arc<Partition>, health: Health) -> Result<(), N
 }
 
 /// Reports whether a leader is known, and ends with an error once Raft stops.
-async fn watch_raft(partition: Arc<Partition>, health: Health) -> Result<(), NodeError> {
+async fn watch_raft(
+    partition: Arc<Partition>,
+    peers: Arc<Peers>,
+    health: Health,
+) -> Result<(), NodeError> {
+    let ended = raft_ended(&partition, &health).await;
+    if ended.is_err() {
+        // What this node has come to may be why it ends: the leader must know,
+        // or it never learns that it is the one that is wrong.
+        if let Ok(Some(differs)) = compare_with_leader(&peers, &partition).await {
+            tracing::error!("{differs}");
+        }
+    }
+    ended
+}
+
+async fn raft_ended(partition: &Partition, health: &Health) -> Result<(), NodeError> {
     let id = partition.id();
     let mut metrics = partition.raft().metrics();
     loop {
@@ -489,6 +522,15 @@ fn ended_raft(
             reason: "its core ended without a word, probably by a panic; the log above has it"
                 .to_owned(),
         }),
+    }
+}
+
+/// Ends with an error once this node's state differs from its leader's, or from
+/// a quorum's.
+async fn watch_digests(partition: Arc<Partition>, peers: Arc<Peers>) -> Result<(), NodeError> {
+    tokio::select! {
+        differs = compare_digests(peers, partition.clone()) => Err(differs.into()),
+        contradicted = partition.contradicted() => Err(contradicted.into()),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Applying one entry.
 
-use crate::codec::Put;
 use crate::codec::batch::{BatchRef, Body, CommandRef};
 use crate::codec::entry::{EncodedCommandRef, EntryRef};
 use crate::codec::event::{EventRef, KindRef};
@@ -186,9 +185,9 @@ impl<'m, 'e> Application<'m, 'e> {
             Admission::Apply { slot } => self.apply_batch(batch, command, slot, payload_hash),
             Admission::Refused(refusal) => self.refuse(refusal),
             Admission::Duplicate(result) => self.tell_again(batch, result),
-            Admission::DuplicateDropped => {
+            Admission::DuplicateDropped(log_index) => {
                 self.machine.scratch.record.duplicate(false);
-                BatchResult::Duplicate(None)
+                BatchResult::DuplicateDropped { log_index }
             }
         }
     }
@@ -215,12 +214,12 @@ impl<'m, 'e> Application<'m, 'e> {
             return self.refuse(mismatch(batch, expectation, actual));
         }
         self.machine.scratch.record.duplicate(true);
-        BatchResult::Duplicate(Some(BatchOutcome {
+        BatchResult::Duplicate(BatchOutcome {
             log_index: result.log_index,
             time_ms: result.time_ms,
             kept: result.kept,
             body: self.bytes.slice_ref(batch.body),
-        }))
+        })
     }
 
     fn apply_batch(
@@ -337,14 +336,7 @@ impl<'m, 'e> Application<'m, 'e> {
         let bases = single
             .as_ref()
             .map_or(positions.as_slice(), std::slice::from_ref);
-        let mut encoded = Vec::with_capacity(32);
-        encoded.put_varint(first_offset);
-        encoded.put_len(bases.len());
-        for &base in bases {
-            encoded.put_varint(base);
-        }
-        scratch.runs.put(&mut encoded);
-        Kept::Outcomes(encoded.into())
+        Kept::Outcomes(scratch.runs.positioned(first_offset, bases).into())
     }
 
     /// Decides about an event of any kind but `Custom`; what follows from it is

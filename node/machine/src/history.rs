@@ -10,6 +10,7 @@ use crate::effect::{Effects, Own};
 use crate::{DecodeError, EventType};
 
 pub use crate::codec::record::{RecordHeader, digest_after};
+pub use crate::recorded::batch_outcome;
 
 /// Who made an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

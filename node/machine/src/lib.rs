@@ -39,6 +39,7 @@ pub mod limits;
 mod log;
 mod machine;
 mod outcome;
+mod recorded;
 mod reject;
 mod sessions;
 mod snapshot;

@@ -50,10 +50,17 @@ pub enum CommandResult {
 pub enum BatchResult {
     /// It has been applied now.
     Applied(BatchOutcome),
-    /// It had been applied before, as told. `None`: so long ago that the outcome
-    /// is not kept any more; a batch with expected revisions may then have been
-    /// refused for one instead. Either way nothing was applied now.
-    Duplicate(Option<BatchOutcome>),
+    /// It had been applied before, as told; nothing was applied now.
+    Duplicate(BatchOutcome),
+    /// It had been applied before, and the machine does not keep what came of it
+    /// any more; nothing was applied now.
+    DuplicateDropped {
+        /// The entry that applied it, when it is the session's last batch:
+        /// [`history::batch_outcome`](crate::history::batch_outcome) reads the
+        /// outcome from the log. Of a batch before that it is not known, and one
+        /// with expected revisions may have been refused for them instead.
+        log_index: Option<u64>,
+    },
     /// It has not been applied, and this attempt never will be.
     Refused(Refusal),
 }

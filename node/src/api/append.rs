@@ -44,7 +44,8 @@ pub(super) fn batch_answer(
     };
     let (duplicate, outcome) = match result {
         BatchResult::Applied(outcome) => (false, Some(outcome)),
-        BatchResult::Duplicate(outcome) => (true, outcome),
+        BatchResult::Duplicate(outcome) => (true, Some(outcome)),
+        BatchResult::DuplicateDropped { .. } => (true, None),
         BatchResult::Refused(refusal) => return Err(refusal.into()),
     };
     Ok(append_response(

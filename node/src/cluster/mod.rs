@@ -7,12 +7,14 @@
 //! peer message carries both ends' uuids, and a directory that was emptied,
 //! copied or put back is refused.
 
+mod digests;
 mod formation;
 mod hello;
 mod identity;
 mod memory;
 mod peer_server;
 
+pub use digests::{DiffersFromLeader, compare_digests, compare_with_leader};
 pub use formation::{FormationError, finish_forming, form};
 pub use hello::{StaleDirectory, exchange_clocks, refuse_stale_directory};
 pub use identity::{IdentityFault, NodeIdentity, load_or_mint};

@@ -12,6 +12,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::digests::answer_comparison;
 use super::formation::take_adoption;
 use super::identity::NodeIdentity;
 use super::memory::PeerMemory;
@@ -222,6 +223,17 @@ impl PeerService for PeerServer {
             .state
             .raft(request.header.as_ref(), request.partition)?;
         raft.read_index().await.map(Response::new)
+    }
+
+    async fn compare_digest(
+        &self,
+        request: Request<peer::CompareDigestRequest>,
+    ) -> Result<Response<peer::CompareDigestResponse>, Status> {
+        let request = request.into_inner();
+        let partition = self.state.partition(request.partition)?;
+        self.state.check(request.header.as_ref(), partition)?;
+        let from = request.header.as_ref().map_or(0, |h| h.from_node_id);
+        answer_comparison(partition, from, &request).map(Response::new)
     }
 
     async fn hello(

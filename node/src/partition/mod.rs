@@ -3,19 +3,21 @@
 //! Nothing in here assumes that there is only one.
 
 mod clock;
+mod contradiction;
 mod proposer;
 mod read_index;
 mod reader;
+mod recorded;
 mod rederive;
 mod replica;
 mod schedule;
 mod tail;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use huntlog_machine::{EncodedCommand, Limits, Machine};
+use huntlog_machine::{Digest, DigestCheck, EncodedCommand, Limits, Machine};
 use huntlog_storage::Storage;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Instant as _, ServerState};
@@ -24,12 +26,15 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 pub use clock::{ClockSkew, LogClock, wall_clock_ms};
+pub use contradiction::{Contradiction, QuorumContradicts};
 pub use proposer::{Committed, Proposer, WriteError, WriteResult};
 pub use read_index::{ReadIndex, ReadIndexError};
 pub use reader::{EventReader, Flow, ReadEventsError};
 pub use rederive::RederiveError;
 pub use replica::Replica;
 pub use tail::{AppliedMark, Tail, TailLookup};
+
+use contradiction::Contradictions;
 
 use crate::limits;
 use crate::raft::{
@@ -150,6 +155,7 @@ pub struct Partition {
     read_index: ReadIndex,
     peer_raft: PeerRaft,
     storage: Storage,
+    contradictions: Contradictions,
     tasks: parking_lot::Mutex<JoinSet<()>>,
 }
 
@@ -198,6 +204,7 @@ impl Partition {
             raft,
             replica,
             storage: parts.storage,
+            contradictions: Contradictions::default(),
             tasks: parking_lot::Mutex::default(),
         });
         partition.spawn_tasks(&parts.peers, &parts.clock, parts.snapshot_every, metrics);
@@ -442,6 +449,29 @@ impl Partition {
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => Err(AdminError::Stopped(error.to_string())),
         }
+    }
+
+    /// The members that vote.
+    pub fn voters(&self) -> BTreeSet<NodeId> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().collect()
+    }
+
+    /// Takes note of what the replica on `node` has come to, and tells what this
+    /// one had come to at the same log index, if that is known.
+    pub fn compare_digest(&self, node: NodeId, theirs: DigestCheck) -> Option<Digest> {
+        let ours = self.replica.machine().digest_at(theirs.index);
+        self.contradictions.compare(node, theirs, ours);
+        ours
+    }
+
+    /// Waits until a quorum of the voters has come to another state than this
+    /// node (I7).
+    pub async fn contradicted(&self) -> QuorumContradicts {
+        self.contradictions
+            .by_quorum(self.id, || self.voters())
+            .await
     }
 
     /// Waits until one of the partition's own tasks panics, and says which way.

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::clock::LogClock;
+use super::recorded::tell_from_the_log;
 use super::replica::Replica;
 use crate::limits;
 use crate::raft::{EntryData, LogId, MemberNode, NodeId, Raft, Response, TypeConfig};
@@ -274,6 +275,7 @@ impl Proposer {
             return;
         }
         let metrics = self.shared.metrics.clone();
+        let replica = parts.replica.clone();
         tokio::spawn(async move {
             if committed.await.is_ok() {
                 metrics.proposer.commit_seconds.observe(proposed.elapsed());
@@ -281,7 +283,9 @@ impl Proposer {
             let result = applied.await;
             drop(slot);
             match result {
-                Ok(Ok(response)) => answer(batch, &response.log_id, response.data, &metrics),
+                Ok(Ok(response)) => {
+                    answer(batch, &response.log_id, response.data, &replica, &metrics).await;
+                }
                 Ok(Err(error)) => refuse(batch, &write_error(error), &metrics),
                 // Raft dropped the responder: it is gone.
                 Err(_) => refuse(batch, &WriteError::NodeFailed, &metrics),
@@ -323,13 +327,22 @@ fn entry_fill(waiting: &VecDeque<Submission>) -> usize {
     count
 }
 
-fn answer(batch: Vec<Submission>, log_id: &LogId, response: Response, metrics: &PartitionMetrics) {
+async fn answer(
+    batch: Vec<Submission>,
+    log_id: &LogId,
+    response: Response,
+    replica: &Arc<Replica>,
+    metrics: &PartitionMetrics,
+) {
     let Response(Some(applied)) = response else {
         unreachable!("a normal entry is answered by the machine");
     };
     debug_assert_eq!(batch.len(), applied.results.len());
-    for (submission, result) in batch.into_iter().zip(applied.results) {
+    for (submission, mut result) in batch.into_iter().zip(applied.results) {
         metrics.proposal(kind_of(&result)).inc();
+        if let CommandResult::Batch(batch) = &mut result {
+            tell_from_the_log(batch, &submission.command, replica).await;
+        }
         metrics
             .proposer
             .append_seconds
@@ -350,7 +363,9 @@ fn kind_of(result: &CommandResult) -> ProposalResult {
         CommandResult::Batch(BatchResult::Applied(_)) | CommandResult::SessionOpened { .. } => {
             ProposalResult::Applied
         }
-        CommandResult::Batch(BatchResult::Duplicate(_)) => ProposalResult::Duplicate,
+        CommandResult::Batch(BatchResult::Duplicate(_) | BatchResult::DuplicateDropped { .. }) => {
+            ProposalResult::Duplicate
+        }
         CommandResult::Batch(BatchResult::Refused(_)) | CommandResult::SessionRefused(_) => {
             ProposalResult::Refused
         }

@@ -52,6 +52,14 @@ impl Replica {
         self.machine.read()
     }
 
+    /// Makes the state another, as damaged memory would.
+    #[cfg(test)]
+    pub(crate) fn replace_machine(&self, other: impl FnOnce(&Machine) -> Machine) {
+        let mut machine = self.machine.write();
+        let replacement = other(&machine);
+        *machine = replacement;
+    }
+
     /// The newest applied entries.
     pub fn tail(&self) -> &Tail {
         &self.tail

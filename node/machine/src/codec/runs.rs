@@ -116,6 +116,19 @@ impl RunWriter {
         out.put_len(self.closed_runs);
         out.put_raw(&self.closed);
     }
+
+    /// The runs as [`Positioned`]: `base_revisions` are those of the batch's
+    /// hunts. No events may follow.
+    pub(crate) fn positioned(&mut self, first_offset: u64, base_revisions: &[u64]) -> Vec<u8> {
+        let mut encoded = Vec::with_capacity(32);
+        encoded.put_varint(first_offset);
+        encoded.put_len(base_revisions.len());
+        for &base in base_revisions {
+            encoded.put_varint(base);
+        }
+        self.put(&mut encoded);
+        encoded
+    }
 }
 
 /// Gives back outcomes in order, one event at a time.

@@ -80,9 +80,12 @@ pub(crate) struct Opened {
 
 /// Whether a batch may be applied.
 pub(crate) enum Admission {
-    Apply { slot: u32 },
+    Apply {
+        slot: u32,
+    },
     Duplicate(StoredResult),
-    DuplicateDropped,
+    /// With the entry that applied it, when that is known.
+    DuplicateDropped(Option<u64>),
     Refused(Refusal),
 }
 
@@ -279,7 +282,8 @@ impl Sessions {
                 })
             }
             Some(result) if result.kept != Kept::Dropped => Admission::Duplicate(result.clone()),
-            _ => Admission::DuplicateDropped,
+            Some(result) => Admission::DuplicateDropped(Some(result.log_index)),
+            None => Admission::DuplicateDropped(None),
         }
     }
 
@@ -319,7 +323,8 @@ impl Sessions {
             if dropped.result.kept.encoded_len() <= limits.last_result_bytes_max {
                 continue;
             }
-            // A large last result does not outlive its place in the queue.
+            // A large last result does not outlive its place in the queue: the
+            // log has it, and the session knows where.
             if let Some(Some(session)) = self.slots.get_mut(dropped.slot as usize)
                 && session.newest == number
             {

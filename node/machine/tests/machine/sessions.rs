@@ -23,7 +23,8 @@ fn replica_with_hunt(limits: Limits) -> (Replica, u64) {
 
 fn duplicate(result: BatchResult) -> Option<BatchOutcome> {
     match result {
-        BatchResult::Duplicate(outcome) => outcome,
+        BatchResult::Duplicate(outcome) => Some(outcome),
+        BatchResult::DuplicateDropped { .. } => None,
         result => panic!("not a duplicate: {result:?}"),
     }
 }
@@ -64,7 +65,8 @@ fn everything_under_way_can_be_retried() {
 }
 
 /// I11: the results of all sessions share one budget; the oldest go first. A
-/// small last result stays as long as its session, a large one does not.
+/// small last result stays in memory as long as its session; of a large one its
+/// place in the log does, where the outcome is read from.
 #[test]
 fn results_keep_to_their_budget() {
     let limits = Limits {
@@ -76,7 +78,9 @@ fn results_keep_to_their_budget() {
     replica.append(0, &small);
     let other = replica.epoch("t", "nonce");
     let large = batch("t", other, 1, varied("h"));
-    replica.append(0, &large);
+    let BatchResult::Applied(first) = replica.append(0, &large) else {
+        panic!("it is new");
+    };
     assert!(duplicate(replica.append(0, &large)).is_some());
 
     let busy = replica.epoch("u", "nonce");
@@ -90,7 +94,23 @@ fn results_keep_to_their_budget() {
     assert!(duplicate(replica.append(0, &retry(12))).is_none());
 
     assert!(duplicate(replica.append(0, &small)).is_some());
-    assert!(duplicate(replica.append(0, &large)).is_none());
+    let BatchResult::DuplicateDropped {
+        log_index: Some(log_index),
+    } = replica.append(0, &large)
+    else {
+        panic!("its place in the log is kept");
+    };
+    assert_eq!(log_index, first.log_index);
+    let again = replica
+        .recorded(log_index, &encode_batch(&large))
+        .expect("it was applied there");
+    assert_eq!(text::outcomes(&again), text::outcomes(&first));
+    assert_eq!(again.time_ms, first.time_ms);
+    assert!(
+        replica
+            .recorded(log_index + 1, &encode_batch(&large))
+            .is_none()
+    );
     // What is left of the large one still tells another payload.
     let other_payload = batch("t", other, 1, vec![custom("h", b"other")]);
     assert!(matches!(
@@ -243,14 +263,14 @@ proptest! {
                 }
                 BatchResult::Duplicate(outcome) => {
                     prop_assert!(number <= applied, "I3");
-                    if let Some(outcome) = outcome {
-                        let Some(EventOutcome::Accepted { offset, .. }) = outcome.iter().next() else {
-                            panic!("it was accepted");
-                        };
-                        prop_assert_eq!(offset, number + 1);
-                    } else {
-                        prop_assert!(budget == 300 && number < applied, "the last is always kept");
-                    }
+                    let Some(EventOutcome::Accepted { offset, .. }) = outcome.iter().next() else {
+                        panic!("it was accepted");
+                    };
+                    prop_assert_eq!(offset, number + 1);
+                }
+                BatchResult::DuplicateDropped { log_index } => {
+                    prop_assert!(budget == 300 && number < applied, "the last is always kept");
+                    prop_assert_eq!(log_index, None);
                 }
                 BatchResult::Refused(Refusal::SequenceGap { expected, actual }) => {
                     prop_assert_eq!((expected, actual), (applied + 2, number + 1));

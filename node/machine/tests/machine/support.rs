@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use huntlog_machine::{
-    Applied, ApplyError, Batch, BatchResult, Clue, CommandResult, EncodedCommand, EntryBuilder,
-    Event, EventKind, HuntDefinition, Limits, LogId, Machine, Treasure, answer_hash, encode_batch,
-    encode_open_session,
+    Applied, ApplyError, Batch, BatchOutcome, BatchResult, Clue, CommandResult, EncodedCommand,
+    EntryBuilder, Event, EventKind, HuntDefinition, Limits, LogId, Machine, Treasure, answer_hash,
+    encode_batch, encode_open_session, history,
 };
 
 /// A log entry as a node would have it: its bytes (`None`: one of Raft's own),
@@ -102,6 +102,14 @@ impl Replica {
             CommandResult::Batch(result) => result,
             result => panic!("{result:?}"),
         }
+    }
+
+    /// What came of `command` in an entry, as the log has it.
+    pub fn recorded(&self, log_index: u64, command: &EncodedCommand) -> Option<BatchOutcome> {
+        let position = usize::try_from(log_index).expect("a short log");
+        let logged = &self.log[position];
+        let entry = logged.entry.as_ref().expect("not one of Raft's own");
+        history::batch_outcome(log_index, entry, &logged.record, command).expect("sound")
     }
 
     /// Feeds the same log to another machine, from its position on.

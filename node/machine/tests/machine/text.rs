@@ -58,11 +58,11 @@ pub fn result(result: &CommandResult) -> Vec<String> {
         )],
         CommandResult::SessionRefused(refusal) => vec![format!("refused {refusal:?}")],
         CommandResult::Batch(BatchResult::Refused(refusal)) => vec![format!("refused {refusal:?}")],
-        CommandResult::Batch(BatchResult::Duplicate(None)) => {
+        CommandResult::Batch(BatchResult::DuplicateDropped { .. }) => {
             vec!["duplicate, outcome not kept".into()]
         }
         CommandResult::Batch(BatchResult::Applied(batch)) => with_events("applied".into(), batch),
-        CommandResult::Batch(BatchResult::Duplicate(Some(batch))) => {
+        CommandResult::Batch(BatchResult::Duplicate(batch)) => {
             let line = format!(
                 "duplicate of entry {} at {}",
                 batch.log_index, batch.time_ms

@@ -16,8 +16,8 @@ use crate::support::Replica;
 use crate::text;
 use acts::{Act, make_batch};
 use huntlog_machine::{
-    Batch, EncodedCommand, Limits, Machine, RejectReason, encode_batch, encode_open_session,
-    history,
+    Batch, BatchResult, CommandResult, EncodedCommand, Limits, Machine, RejectReason, encode_batch,
+    encode_open_session, history,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -68,6 +68,13 @@ pub fn run(entries: Vec<(u64, Vec<Act>)>) -> Replica {
         let applied = replica.apply(time_ms, &commands);
         let decided: Vec<_> = applied.results.iter().map(text::result).collect();
         assert_eq!(decided, expected);
+        for (command, result) in commands.iter().zip(&applied.results) {
+            let recorded = replica.recorded(applied.log_id.index, command);
+            if let CommandResult::Batch(BatchResult::Applied(outcome)) = result {
+                let recorded = recorded.expect("it was applied");
+                assert_eq!(text::outcomes(&recorded), text::outcomes(outcome));
+            }
+        }
         replica.decided.extend(decided.into_iter().flatten());
         let logged = replica.log.last().expect("just applied");
         let read = history::events(logged.entry.as_ref().unwrap(), &logged.record).unwrap();

@@ -156,6 +156,9 @@ pub const LOG_READ_ENTRIES_MAX: u64 = 4096;
 
 /// `Read` streams that are open on a node at once.
 pub const READS_MAX: usize = 256;
+/// `Read` and `Subscribe` streams that a node passes on from another at once: it
+/// keeps less history than the other.
+pub const FORWARDED_READS_MAX: usize = 128;
 /// Events are sent to a reader in messages of about this size.
 pub const READ_MESSAGE_BYTES_TARGET: usize = 256 * KIB;
 /// A message to a reader at most: one event with its effects above the target.

@@ -44,6 +44,7 @@ pub struct NodeContext {
     reads: Arc<Semaphore>,
     subscribers: Arc<Semaphore>,
     subscriber_budget: Arc<Semaphore>,
+    forwarded_reads: Arc<Semaphore>,
 }
 
 /// A partition with what the services need beside it.
@@ -77,6 +78,7 @@ impl NodeContext {
             subscriber_budget: Arc::new(Semaphore::new(
                 limits::SUBSCRIBER_BUFFERS_BYTES_MAX / super::follow::BUDGET_UNIT_BYTES,
             )),
+            forwarded_reads: Arc::new(Semaphore::new(limits::FORWARDED_READS_MAX)),
         }
     }
 
@@ -219,6 +221,11 @@ impl NodeContext {
             .map_err(|_| ApiError::TooMuch {
                 resource: Resource::Subscribers,
             })
+    }
+
+    /// Places for the streams of others that this node passes on.
+    pub(super) fn forwarded_reads(&self) -> &Arc<Semaphore> {
+        &self.forwarded_reads
     }
 
     /// What is prepared for all subscribers together, in units of

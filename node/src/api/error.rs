@@ -54,6 +54,14 @@ pub enum ApiError {
         /// What went wrong.
         cause: String,
     },
+    /// The node that keeps the events asked for does not send them (any more).
+    #[error("node {holder}, which keeps the events asked for, was not reached: {cause}")]
+    HolderLost {
+        /// Who keeps them.
+        holder: NodeId,
+        /// What went wrong.
+        cause: String,
+    },
     /// The time is up.
     #[error("the deadline has passed")]
     Deadline,

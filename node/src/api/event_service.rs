@@ -7,16 +7,18 @@ use huntlog_proto::v1;
 use huntlog_proto::v1::event_service_client::EventServiceClient;
 use huntlog_proto::v1::event_service_server::EventService;
 use prost::Message as _;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::{batch_answer, committed, missing_batch};
 use super::append_stream::AppendStream;
 use super::call::{Call, LEADER, add_header, is_forwarded};
 use super::context::{NodeContext, Route, ServedPartition};
-use super::delivery::DeliveryStream;
+use super::delivery::{DeliveryStream, Resumable};
 use super::error::ApiError;
 use super::forward::forward_unary;
-use super::reading::{start_read, start_subscribe};
+use super::forward_read::forward_read;
+use super::reading::{Begun, start_read, start_subscribe};
 use super::status::Operation;
 use crate::limits;
 use crate::wire::{batch_command, open_session_command, open_session_response};
@@ -37,6 +39,29 @@ impl EventApi {
         let served = self.context.to_write(partition).map_err(refused)?;
         let route = served.route(call.forwarded).map_err(refused)?;
         Ok((served, route))
+    }
+
+    /// The stream that has begun here, or that another node is asked for with
+    /// `ask`.
+    async fn begun<Q, T, F>(
+        &self,
+        begun: Result<Begun<Q, T>, ApiError>,
+        call: Call,
+        ask: impl FnOnce(EventServiceClient<Channel>, Request<Q>) -> F,
+    ) -> Result<Response<DeliveryStream<T>>, Status>
+    where
+        T: prost::Message + Resumable + Unpin + 'static,
+        F: Future<Output = Result<Response<Streaming<T>>, Status>>,
+    {
+        let stream = match begun.map_err(|error| error.into_status(Operation::Read))? {
+            Begun::Here(stream) => stream,
+            Begun::Elsewhere {
+                holder,
+                from_offset,
+                request,
+            } => forward_read(&self.context, holder, call, from_offset, request, ask).await?,
+        };
+        Ok(Response::new(stream))
     }
 }
 
@@ -140,10 +165,9 @@ impl EventService for EventApi {
         request: Request<v1::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
         let call = Call::new(request.metadata());
-        start_read(&self.context, request.into_inner(), call)
-            .await
-            .map(Response::new)
-            .map_err(|error| error.into_status(Operation::Read))
+        let begun = start_read(&self.context, request.into_inner(), call).await;
+        let ask = async |mut client: EventServiceClient<_>, request| client.read(request).await;
+        self.begun(begun, call, ask).await
     }
 
     type SubscribeStream = DeliveryStream<v1::SubscribeResponse>;
@@ -153,10 +177,10 @@ impl EventService for EventApi {
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let call = Call::new(request.metadata());
-        start_subscribe(&self.context, request.into_inner(), call)
-            .await
-            .map(Response::new)
-            .map_err(|error| error.into_status(Operation::Read))
+        let begun = start_subscribe(&self.context, request.into_inner(), call).await;
+        let ask =
+            async |mut client: EventServiceClient<_>, request| client.subscribe(request).await;
+        self.begun(begun, call, ask).await
     }
 }
 

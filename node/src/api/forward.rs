@@ -157,7 +157,7 @@ fn causes<'a>(
 }
 
 /// A transport's status says little itself; its causes say more.
-fn describe(status: &Status) -> String {
+pub(super) fn describe(status: &Status) -> String {
     let mut text = status.message().to_owned();
     for cause in causes(status) {
         let cause = cause.to_string();

@@ -14,6 +14,7 @@ mod event_service;
 mod follow;
 mod forward;
 mod forward_guard;
+mod forward_read;
 mod hunt_service;
 mod page;
 mod reading;

@@ -13,6 +13,8 @@ use super::context::{NodeContext, ServedPartition};
 use super::delivery::{DeliveryStream, DeliveryWatch, Stopped, delivery};
 use super::error::{ApiError, Resource};
 use super::follow::{Follower, Interruption};
+use super::forward::Leader;
+use super::forward_read::holder;
 use super::status::Operation;
 use crate::partition::{AppliedMark, EventReader};
 use crate::telemetry::Metrics;
@@ -63,12 +65,28 @@ pub(super) fn duration_to_proto(duration: Duration) -> Option<prost_types::Durat
     prost_types::Duration::try_from(duration).ok()
 }
 
+/// A stream of events that has begun, or where it can be.
+pub(super) enum Begun<Q, T> {
+    /// On this node.
+    Here(DeliveryStream<T>),
+    /// This node does not keep what is asked for; another does.
+    Elsewhere {
+        /// Who.
+        holder: Leader,
+        /// The first offset wanted.
+        from_offset: u64,
+        /// What the client asked.
+        request: Q,
+    },
+}
+
 /// Starts a `Read`.
 pub(super) async fn start_read(
     context: &Arc<NodeContext>,
     request: v1::ReadRequest,
     call: Call,
-) -> Result<DeliveryStream<v1::ReadResponse>, ApiError> {
+) -> Result<Begun<v1::ReadRequest, v1::ReadResponse>, ApiError> {
+    let asked = request.clone();
     let served = context.to_read(request.partition)?;
     let filter = filter_from_proto(request.filter)?;
     let slot = OpenStream::new(context, context.reserve_read()?, Resource::Reads);
@@ -82,7 +100,16 @@ pub(super) async fn start_read(
     }
     let staleness = staleness(served, level).await;
     let replica = served.partition.replica().clone();
-    let reader = EventReader::new(replica, request.from_offset, filter).await?;
+    let reader = match EventReader::new(replica, request.from_offset, filter).await {
+        Ok(reader) => reader,
+        Err(error) => {
+            return Ok(Begun::Elsewhere {
+                holder: holder(served, &call, error)?,
+                from_offset: request.from_offset,
+                request: asked,
+            });
+        }
+    };
     let (delivery, stream) = delivery(request.from_offset);
     let watch = delivery.watch();
     let (partition, end_offset) = (request.partition, end.end_offset);
@@ -111,7 +138,7 @@ pub(super) async fn start_read(
         };
         slot.conclude(&watch, ended);
     });
-    Ok(stream)
+    Ok(Begun::Here(stream))
 }
 
 /// Starts a `Subscribe`.
@@ -119,7 +146,8 @@ pub(super) async fn start_subscribe(
     context: &Arc<NodeContext>,
     request: v1::SubscribeRequest,
     call: Call,
-) -> Result<DeliveryStream<v1::SubscribeResponse>, ApiError> {
+) -> Result<Begun<v1::SubscribeRequest, v1::SubscribeResponse>, ApiError> {
+    let asked = request.clone();
     let served = context.to_read(request.partition)?;
     if context.is_draining() {
         return Err(ApiError::Draining);
@@ -133,7 +161,16 @@ pub(super) async fn start_subscribe(
     );
     let from_offset = first_offset(served, start, &call).await?;
     let replica = served.partition.replica().clone();
-    let reader = EventReader::new(replica.clone(), from_offset, filter).await?;
+    let reader = match EventReader::new(replica.clone(), from_offset, filter).await {
+        Ok(reader) => reader,
+        Err(error) => {
+            return Ok(Begun::Elsewhere {
+                holder: holder(served, &call, error)?,
+                from_offset,
+                request: asked,
+            });
+        }
+    };
     let (delivery, stream) = delivery(from_offset);
     let watch = delivery.watch();
     let partition = request.partition;
@@ -161,7 +198,7 @@ pub(super) async fn start_subscribe(
         };
         slot.conclude(&watch, ended);
     });
-    Ok(stream)
+    Ok(Begun::Here(stream))
 }
 
 fn missing_start() -> InvalidRequest {

@@ -321,6 +321,10 @@ fn row(error: &ApiError) -> Row {
                 .with("leader_id", leader)
                 .with("leader_address", address)
         }
+        ApiError::HolderLost { .. } => {
+            Row::unavailable("UNREACHABLE", NotApplied, limits::RETRY_DELAY_UNAVAILABLE)
+                .next("resume from the last offset seen, on any node")
+        }
         ApiError::Deadline => Row::new(Code::DeadlineExceeded, "DEADLINE", Unknown)
             .retry(limits::RETRY_DELAY_NO_LEADER),
         ApiError::ReadIndex(error) => read_index_row(error),

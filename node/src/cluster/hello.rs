@@ -156,7 +156,8 @@ fn check_remembered(
     Ok(())
 }
 
-/// Asks the members for their clocks, again and again.
+/// Asks the members for their clocks, and how far back their histories reach,
+/// again and again.
 pub async fn exchange_clocks(
     identity: Arc<NodeIdentity>,
     peers: Arc<Peers>,
@@ -181,6 +182,12 @@ pub async fn exchange_clocks(
                         && answer.node_id == *id
                     {
                         clock.observe(*id, answer.clock_unix_ms, asked.elapsed());
+                        for history in &answer.histories {
+                            if history.partition == partition.id() {
+                                let earliest = history.earliest_offset;
+                                partition.note_history(*id, node.clone(), earliest);
+                            }
+                        }
                     }
                 });
         futures::future::join_all(questions).await;

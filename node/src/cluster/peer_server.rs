@@ -261,7 +261,25 @@ impl PeerService for PeerServer {
             .partitions
             .get()
             .is_some_and(|partitions| partitions.values().all(|p| !p.members().is_empty()));
+        let mut histories = Vec::new();
+        for partition in self
+            .state
+            .partitions
+            .get()
+            .into_iter()
+            .flat_map(BTreeMap::values)
+        {
+            // What can not be read here is not offered to others.
+            if let Ok(earliest_offset) = partition.earliest_offset().await {
+                let partition = partition.id();
+                histories.push(peer::History {
+                    partition,
+                    earliest_offset,
+                });
+            }
+        }
         Ok(Response::new(peer::HelloResponse {
+            histories,
             protocol_version: PROTOCOL_VERSION,
             cluster_name: own.cluster_name,
             cluster_id: own.cluster_id,

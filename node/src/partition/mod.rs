@@ -4,6 +4,7 @@
 
 mod clock;
 mod contradiction;
+mod histories;
 mod proposer;
 mod read_index;
 mod reader;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 
 pub use clock::{ClockSkew, LogClock, wall_clock_ms};
 pub use contradiction::{Contradiction, QuorumContradicts};
+pub use histories::Histories;
 pub use proposer::{Committed, Proposer, WriteError, WriteResult};
 pub use read_index::{ReadIndex, ReadIndexError};
 pub use reader::{EventReader, Flow, ReadEventsError};
@@ -156,6 +158,7 @@ pub struct Partition {
     peer_raft: PeerRaft,
     storage: Storage,
     contradictions: Contradictions,
+    histories: parking_lot::Mutex<Histories>,
     tasks: parking_lot::Mutex<JoinSet<()>>,
 }
 
@@ -205,6 +208,7 @@ impl Partition {
             replica,
             storage: parts.storage,
             contradictions: Contradictions::default(),
+            histories: parking_lot::Mutex::default(),
             tasks: parking_lot::Mutex::default(),
         });
         partition.spawn_tasks(&parts.peers, &parts.clock, parts.snapshot_every, metrics);
@@ -464,6 +468,26 @@ impl Partition {
         let ours = self.replica.machine().digest_at(theirs.index);
         self.contradictions.compare(node, theirs, ours);
         ours
+    }
+
+    /// The first offset whose event can be read on this node.
+    ///
+    /// # Errors
+    /// When the log can not be read.
+    pub async fn earliest_offset(&self) -> Result<u64, ReadEventsError> {
+        reader::earliest_offset(&self.replica).await
+    }
+
+    /// Takes note of how far back the history of another member reaches.
+    pub fn note_history(&self, id: NodeId, node: MemberNode, earliest_offset: u64) {
+        self.histories
+            .lock()
+            .note(id, node, earliest_offset, Instant::now());
+    }
+
+    /// How far back the histories of the other members reach.
+    pub fn histories(&self) -> Histories {
+        self.histories.lock().fresh(Instant::now())
     }
 
     /// Waits until a quorum of the voters has come to another state than this

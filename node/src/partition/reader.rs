@@ -89,14 +89,16 @@ impl EventReader {
         filter: Filter,
     ) -> Result<Self, ReadEventsError> {
         let mark = replica.tail().mark();
+        // What retention has given up may still be in memory; it is gone all
+        // the same, on every node alike.
+        let kept = |index: &u64| *index >= replica.log().history_start();
         let next_index = if offset >= mark.end_offset {
             mark.next_index
-        } else if let Some(index) = replica.tail().index_of_offset(offset) {
+        } else if let Some(index) = replica.tail().index_of_offset(offset).filter(kept) {
             index
         } else {
             let replica = replica.clone();
-            tokio::task::spawn_blocking(move || index_on_disk(&replica, offset, mark.next_index))
-                .await??
+            tokio::task::spawn_blocking(move || index_on_disk(&replica, offset, mark)).await??
         };
         Ok(Self {
             replica,
@@ -234,27 +236,52 @@ impl EventReader {
     }
 }
 
-/// The entry that holds `offset`, by binary search over the records.
-fn index_on_disk(replica: &Replica, offset: u64, end_index: u64) -> Result<u64, ReadEventsError> {
+/// The first offset whose event this node can read.
+pub(super) async fn earliest_offset(replica: &Arc<Replica>) -> Result<u64, ReadEventsError> {
+    let mark = replica.tail().mark();
+    let replica = replica.clone();
+    tokio::task::spawn_blocking(move || Ok(earliest_on_disk(&replica, mark)?.1)).await?
+}
+
+/// The first entry from which on everything applied can be read, and the offset
+/// of its first event. After a snapshot from another node that is where the log
+/// goes on, which may be the end.
+fn earliest_on_disk(replica: &Replica, mark: AppliedMark) -> Result<(u64, u64), ReadEventsError> {
     let log = replica.log();
-    let head = |index: u64| -> Result<RecordHeader, ReadEventsError> {
-        let record = log
-            .record(index)?
-            .ok_or(ReadEventsError::NoRecord { index })?;
-        RecordHeader::decode(&record).map_err(|source| ReadEventsError::Decode { index, source })
-    };
     let start = log.history_start();
-    let earliest = head(start)?.first_offset;
+    let gaps = log.missing_records(start..mark.next_index);
+    let first = gaps.last().map_or(start, |gap| gap.end);
+    if first >= mark.next_index {
+        return Ok((mark.next_index, mark.end_offset));
+    }
+    Ok((first, record_header(replica, first)?.first_offset))
+}
+
+fn record_header(replica: &Replica, index: u64) -> Result<RecordHeader, ReadEventsError> {
+    let record = replica
+        .log()
+        .record(index)?
+        .ok_or(ReadEventsError::NoRecord { index })?;
+    RecordHeader::decode(&record).map_err(|source| ReadEventsError::Decode { index, source })
+}
+
+/// The entry that holds `offset`, by binary search over the records.
+fn index_on_disk(
+    replica: &Replica,
+    offset: u64,
+    mark: AppliedMark,
+) -> Result<u64, ReadEventsError> {
+    let (start, earliest) = earliest_on_disk(replica, mark)?;
     if offset < earliest {
         return Err(ReadEventsError::BeforeHistory {
             asked: offset,
             earliest,
         });
     }
-    let (mut low, mut high) = (start, end_index);
+    let (mut low, mut high) = (start, mark.next_index);
     while low < high {
         let middle = low + (high - low) / 2;
-        let header = head(middle)?;
+        let header = record_header(replica, middle)?;
         if header.first_offset + header.accepted <= offset {
             low = middle + 1;
         } else {

@@ -16,6 +16,7 @@ use crate::config::Sources;
 use crate::partition::{Leadership, WriteError};
 
 mod digests;
+mod snapshots;
 
 /// Everything that is waited for happens well within this.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -125,6 +126,12 @@ impl Nodes {
             .copied()
             .filter(|id| *id != leader)
             .collect()
+    }
+
+    /// Stops `id` in good order.
+    pub(super) async fn stop(&mut self, id: NodeId) {
+        let node = self.running.remove(&id).expect("it runs");
+        node.shutdown().await;
     }
 
     /// Why `id` fails, which it must.

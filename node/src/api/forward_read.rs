@@ -1,0 +1,130 @@
+//! Reading from another node what this one does not keep: history before a
+//! snapshot that it was sent, or that its retention has given up.
+
+use std::sync::Arc;
+
+use huntlog_proto::v1::event_service_client::EventServiceClient;
+use prost::Message;
+use tokio::time::timeout_at;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::call::Call;
+use super::context::{NodeContext, ServedPartition};
+use super::delivery::{Delivery, DeliveryStream, Resumable, Stopped, delivery};
+use super::error::{ApiError, Resource};
+use super::forward::{Leader, describe, is_from_huntlog};
+use super::status::Operation;
+use crate::limits;
+use crate::partition::ReadEventsError;
+
+/// Where the events from `asked` on can be read, when `error` says that it is
+/// not here.
+///
+/// # Errors
+/// `error`, with the earliest offset that any node is known to have, when no
+/// other node has them either, or the request was forwarded already.
+pub(super) fn holder(
+    served: &ServedPartition,
+    call: &Call,
+    error: ReadEventsError,
+) -> Result<Leader, ApiError> {
+    let ReadEventsError::BeforeHistory { asked, earliest } = error else {
+        return Err(error.into());
+    };
+    let others = served.partition.histories();
+    match others.holder_of(asked).filter(|_| !call.forwarded) {
+        Some((id, node)) => Ok(Leader { id, node }),
+        None => Err(ReadEventsError::BeforeHistory {
+            asked,
+            earliest: others.earliest().map_or(earliest, |of| of.min(earliest)),
+        }
+        .into()),
+    }
+}
+
+/// Has `holder` answer `message`, and passes on what it sends at the client's
+/// pace; a few messages are held here at once.
+///
+/// # Errors
+/// When the holder can not be reached.
+pub(super) async fn forward_read<Q, T, F>(
+    context: &Arc<NodeContext>,
+    holder: Leader,
+    call: Call,
+    from_offset: u64,
+    message: Q,
+    send: impl FnOnce(EventServiceClient<Channel>, Request<Q>) -> F,
+) -> Result<DeliveryStream<T>, Status>
+where
+    T: Message + Resumable + Unpin + 'static,
+    F: Future<Output = Result<Response<Streaming<T>>, Status>>,
+{
+    let refused = |error: ApiError| error.into_status(Operation::Read);
+    let place = context.reserve_forwarded_read().map_err(refused)?;
+    let channel = holder.channel(context).map_err(refused)?;
+    let client = EventServiceClient::new(channel)
+        .max_decoding_message_size(limits::CLIENT_MESSAGE_BYTES_MAX);
+    let mut request = holder.request(context, message);
+    if call.deadline_named {
+        request.set_timeout(call.time_left());
+    }
+    let answered = timeout_at(call.deadline, send(client, request)).await;
+    let mut messages = match answered {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return Err(failure(&holder, status)),
+        Err(_) => return Err(refused(ApiError::Deadline)),
+    };
+    let (delivery, stream) = delivery(from_offset);
+    let watch = delivery.watch();
+    let context = context.clone();
+    tokio::spawn(async move {
+        let ended = tokio::select! {
+            ended = pass_on(&mut messages, &delivery) => ended.map_err(|status| failure(&holder, status)),
+            () = watch.abandoned() => return,
+            () = context.drained() => Err(refused(ApiError::Draining)),
+        };
+        drop(place);
+        watch.finish(ended);
+    });
+    Ok(stream)
+}
+
+async fn pass_on<T>(messages: &mut Streaming<T>, delivery: &Delivery<T>) -> Result<(), Status>
+where
+    T: Message + Resumable,
+{
+    while let Some(message) = messages.message().await? {
+        let size_bytes = message.encoded_len();
+        match delivery.send(message, size_bytes, None).await {
+            Ok(()) => {}
+            // The client went away, or the delivery has told it that it stalled.
+            Err(Stopped::Gone | Stopped::Stalled) => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// What the client is told when the holder, or the way to it, fails.
+fn failure(holder: &Leader, status: Status) -> Status {
+    if is_from_huntlog(&status) {
+        let details = status.details().to_vec().into();
+        return Status::with_details(status.code(), status.message(), details);
+    }
+    ApiError::HolderLost {
+        holder: holder.id,
+        cause: describe(&status),
+    }
+    .into_status(Operation::Read)
+}
+
+impl NodeContext {
+    fn reserve_forwarded_read(&self) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
+        self.forwarded_reads()
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| ApiError::TooMuch {
+                resource: Resource::Reads,
+            })
+    }
+}

@@ -221,8 +221,10 @@ pub const PEER_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const PEER_STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// One question of who is there.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
-/// The pause before a failed peer is tried again.
+/// The pause before a failed peer is tried again, at first.
 pub const PEER_BACKOFF: Duration = Duration::from_millis(20);
+/// How often that pause doubles while the peer stays away.
+pub const PEER_BACKOFF_DOUBLINGS_MAX: u32 = 4;
 
 /// One message of a snapshot stream.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * KIB;

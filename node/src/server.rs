@@ -157,7 +157,11 @@ impl Node {
             metrics.clone(),
             health.clone(),
         ));
-        let peer_state = Arc::new(PeerState::new(identity.clone(), peers.clone()));
+        let peer_state = Arc::new(PeerState::new(
+            identity.clone(),
+            peers.clone(),
+            stopped.clone(),
+        ));
         let servers = GrpcServers::start(
             client_port,
             peer_port,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use huntlog_proto::peer;
 use huntlog_proto::peer::peer_service_server::PeerService;
 use openraft::async_runtime::WatchReceiver as _;
@@ -18,6 +18,7 @@ use super::identity::NodeIdentity;
 use super::memory::PeerMemory;
 use crate::partition::{Partition, wall_clock_ms};
 use crate::raft::{PROTOCOL_VERSION, PeerRaft, Peers, member_to_proto};
+use crate::server::until;
 
 /// What the peer service works on.
 pub struct PeerState {
@@ -26,17 +27,25 @@ pub struct PeerState {
     partitions: OnceLock<BTreeMap<u32, Arc<Partition>>>,
     adopted: watch::Sender<u64>,
     memory: Arc<PeerMemory>,
+    /// Turns true once the node stops.
+    stopped: watch::Receiver<bool>,
 }
 
 impl PeerState {
     /// A node without partitions yet: it answers hellos and adoptions.
-    pub fn new(identity: Arc<NodeIdentity>, peers: Arc<Peers>) -> Self {
+    /// Streams end once `stopped` turns true.
+    pub fn new(
+        identity: Arc<NodeIdentity>,
+        peers: Arc<Peers>,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             identity,
             peers,
             partitions: OnceLock::new(),
             adopted: watch::Sender::new(0),
             memory: Arc::default(),
+            stopped,
         }
     }
 
@@ -136,11 +145,14 @@ impl PeerService for PeerServer {
         request: Request<Streaming<peer::AppendEntriesRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let state = self.state.clone();
-        let mut requests = request.into_inner();
+        // A leader with nothing to send would keep its stream, and with it this
+        // node, open.
+        let stopped = until(self.state.stopped.clone());
+        let mut requests = Box::pin(request.into_inner().take_until(stopped));
         // The answer's headers go out before the first request is there: the
         // leader opens its stream first.
         let answers = futures::stream::once(async move {
-            let Some(first) = requests.message().await? else {
+            let Some(first) = requests.try_next().await? else {
                 return Err(Status::cancelled(
                     "the stream ended before its first request",
                 ));
@@ -148,9 +160,7 @@ impl PeerService for PeerServer {
             let raft = state.raft(first.header.as_ref(), first.partition)?;
             Ok(raft.append_stream(first, requests))
         });
-        Ok(Response::new(Box::pin(futures::TryStreamExt::try_flatten(
-            answers,
-        ))))
+        Ok(Response::new(Box::pin(answers.try_flatten())))
     }
 
     async fn append_entries(

@@ -24,6 +24,11 @@ pub enum InvalidLogLevel {
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
+/// Libraries log their inner life at info; what of it concerns an operator is at
+/// warn. openraft also warns of each attempt to reach a peer that is away; that
+/// it is away this node says itself, once.
+const LIBRARIES: &str = "warn,openraft=error";
+
 impl LogLevel {
     /// The filter for the subscriber.
     pub fn filter(&self) -> EnvFilter {
@@ -48,11 +53,12 @@ impl FromStr for LogLevel {
             }
         }
         let directives = match level_of(text) {
-            // Libraries log their inner life at info; what of it concerns an
-            // operator is at warn.
             Some(level @ ("info" | "debug" | "trace")) => {
-                format!("warn,huntlog_node={level},huntlog_machine={level},huntlog_storage={level}")
+                format!(
+                    "{LIBRARIES},huntlog_node={level},huntlog_machine={level},huntlog_storage={level}"
+                )
             }
+            Some("warn") => LIBRARIES.to_owned(),
             Some(level) => level.to_owned(),
             None => text.to_owned(),
         };
@@ -70,7 +76,7 @@ mod tests {
         let level: LogLevel = "Debug".parse().expect("a level");
         assert_eq!(
             level.directives,
-            "warn,huntlog_node=debug,huntlog_machine=debug,huntlog_storage=debug"
+            "warn,openraft=error,huntlog_node=debug,huntlog_machine=debug,huntlog_storage=debug"
         );
         let filter: LogLevel = "info,openraft=debug".parse().expect("a filter");
         assert_eq!(filter.directives, "info,openraft=debug");

@@ -1,7 +1,7 @@
 //! The leader's and candidate's side of the peer protocol: openraft's network
 //! over tonic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,6 +68,8 @@ pub enum Purpose {
 pub struct Peers {
     identity: RwLock<LocalIdentity>,
     channels: Mutex<BTreeMap<(String, Purpose), Channel>>,
+    /// The peers that did not answer when they were last asked.
+    lost: Mutex<BTreeSet<NodeId>>,
 }
 
 impl Peers {
@@ -76,6 +78,7 @@ impl Peers {
         Self {
             identity: RwLock::new(identity),
             channels: Mutex::new(BTreeMap::new()),
+            lost: Mutex::default(),
         }
     }
 
@@ -129,6 +132,23 @@ impl Peers {
         Ok(channel)
     }
 
+    /// Says in the log when a peer is lost, or found again; not each time that
+    /// it is asked in vain.
+    fn note_answer(&self, peer: NodeId, node: &MemberNode, lost: Option<&Status>) {
+        let address = &node.peer_address;
+        let mut all_lost = self.lost.lock();
+        match lost {
+            Some(status) if all_lost.insert(peer) => {
+                let reason = status.message();
+                tracing::warn!(peer, address, reason, "a peer can not be reached");
+            }
+            None if all_lost.remove(&peer) => {
+                tracing::info!(peer, address, "a peer is reached again");
+            }
+            _ => {}
+        }
+    }
+
     /// A client of the peer service at `address`.
     ///
     /// # Errors
@@ -164,6 +184,7 @@ impl PeerNetwork {
             target,
             node: node.clone(),
             purpose,
+            failures: 0,
         }
     }
 }
@@ -191,6 +212,8 @@ pub struct PeerLink {
     target: NodeId,
     node: MemberNode,
     purpose: Purpose,
+    /// Streams that could not be opened, in a row.
+    failures: u32,
 }
 
 impl PeerLink {
@@ -225,10 +248,25 @@ impl PeerLink {
     ) -> Result<T, RPCError<TypeConfig>> {
         let limit = option.soft_ttl();
         match tokio::time::timeout(limit, call).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(unreachable(&status).into()),
+            Ok(Ok(response)) => {
+                self.peers.note_answer(self.target, &self.node, None);
+                Ok(response.into_inner())
+            }
+            Ok(Err(status)) => {
+                self.peers
+                    .note_answer(self.target, &self.node, Some(&status));
+                Err(unreachable(&status).into())
+            }
             Err(_) => Err(self.timed_out(action, limit).into()),
         }
+    }
+
+    /// openraft opens the next stream at once when one could not be opened: a
+    /// peer that is away would be tried thousands of times a second.
+    async fn pause(&mut self) {
+        let doublings = self.failures.min(limits::PEER_BACKOFF_DOUBLINGS_MAX);
+        self.failures += 1;
+        tokio::time::sleep(limits::PEER_BACKOFF * 2_u32.pow(doublings)).await;
     }
 }
 
@@ -291,13 +329,21 @@ impl RaftNetworkV2<TypeConfig> for PeerLink {
             // The time to live of one heartbeat is too short for a connection
             // to be made in.
             let setup = RPCOption::new(option.hard_ttl().max(2 * limits::PEER_CONNECT_TIMEOUT));
-            let incoming = self
+            let opened = self
                 .within(
                     RPCTypes::AppendEntries,
                     &setup,
                     client.append_stream(outgoing),
                 )
-                .await?;
+                .await;
+            let incoming = match opened {
+                Ok(incoming) => incoming,
+                Err(error) => {
+                    self.pause().await;
+                    return Err(error);
+                }
+            };
+            self.failures = 0;
             let answers = Answers {
                 link: self,
                 incoming,

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
 use huntlog_proto::peer;
 use openraft::ReadPolicy;
 use openraft::raft::{
@@ -68,7 +68,7 @@ impl PeerRaft {
     pub fn append_stream(
         &self,
         first: peer::AppendEntriesRequest,
-        rest: Streaming<peer::AppendEntriesRequest>,
+        rest: impl Stream<Item = Result<peer::AppendEntriesRequest, Status>> + Send + 'static,
     ) -> BoxStream<'static, Result<peer::AppendEntriesResponse, Status>> {
         // A message that does not parse, or a broken connection, ends the
         // stream: the leader opens another.

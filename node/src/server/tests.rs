@@ -17,6 +17,7 @@ use crate::partition::{Leadership, WriteError};
 
 mod digests;
 mod snapshots;
+mod stopping;
 
 /// Everything that is waited for happens well within this.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -16,7 +16,7 @@ use super::{labels::Side, measures::Seconds};
 pub struct Method(&'static str);
 
 /// The methods of our own services, and of health and reflection; sorted.
-const METHODS: [&str; 27] = [
+const METHODS: [&str; 28] = [
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/List",
     "grpc.health.v1.Health/Watch",
@@ -25,6 +25,7 @@ const METHODS: [&str; 27] = [
     "huntlog.peer.v1.PeerService/Adopt",
     "huntlog.peer.v1.PeerService/AppendEntries",
     "huntlog.peer.v1.PeerService/AppendStream",
+    "huntlog.peer.v1.PeerService/CompareDigest",
     "huntlog.peer.v1.PeerService/Hello",
     "huntlog.peer.v1.PeerService/InstallSnapshot",
     "huntlog.peer.v1.PeerService/PreVote",

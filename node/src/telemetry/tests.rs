@@ -218,12 +218,12 @@ fn human_lines_have_no_colours_unless_asked() {
 
 #[test]
 fn rust_log_takes_the_place_of_the_level() {
-    let level = "warn".parse().expect("a level");
+    let level = "error".parse().expect("a level");
     let filter = |rust_log: Option<&str>| {
         logs::filter(rust_log.map(str::to_owned), &level).map(|filter| filter.to_string())
     };
-    assert_eq!(filter(None).expect("the level"), "warn");
-    assert_eq!(filter(Some("")).expect("the level"), "warn");
+    assert_eq!(filter(None).expect("the level"), "error");
+    assert_eq!(filter(Some("")).expect("the level"), "error");
     assert_eq!(filter(Some("debug")).expect("a filter"), "debug");
     let error = filter(Some("openraft=loud")).expect_err("no filter");
     assert!(error.to_string().contains("openraft=loud"), "{error}");

@@ -287,6 +287,10 @@ pub const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 // --- The disk ---------------------------------------------------------------
 
+/// What the retention says is looked at this often.
+pub const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The least that a retention by size keeps: a few segments.
+pub const RETENTION_BYTES_MIN: u64 = 128 << 20;
 /// With less than this free, the node warns: some minutes of a busy log.
 pub const DISK_FREE_BYTES_WARNING: u64 = 1 << 30;
 

@@ -22,7 +22,8 @@ use crate::config::{BindError, Config, DataDirError, Port};
 use crate::limits;
 use crate::listeners::{GrpcServers, ListenError};
 use crate::partition::{
-    LogClock, Partition, PartitionParts, PartitionStartError, QuorumContradicts, SnapshotEvery,
+    LogClock, Partition, PartitionParts, PartitionStartError, QuorumContradicts, Retention,
+    SnapshotEvery,
 };
 use crate::raft::{MemberNode, NodeId, Peers, RaftTimings, TypeConfig};
 use crate::storage_metrics::StorageObserver;
@@ -404,6 +405,10 @@ impl BringUp {
             snapshot_every: SnapshotEvery {
                 bytes: self.config.snapshot.every_bytes,
                 interval: self.config.snapshot.every,
+            },
+            retention: Retention {
+                max_age: self.config.retention.max_age,
+                max_bytes: self.config.retention.max_bytes,
             },
             storage: self.storage.clone(),
             peers: self.peers.clone(),

@@ -71,6 +71,7 @@ impl Cluster {
                 bytes: 1 << 30,
                 interval: Duration::from_secs(3_600),
             },
+            retention: Default::default(),
             storage,
             peers,
             append_budget: context.append_budget().clone(),

@@ -47,6 +47,8 @@ pub struct Config {
     pub raft: RaftConfig,
     /// When snapshots are taken.
     pub snapshot: SnapshotConfig,
+    /// How much history is kept.
+    pub retention: RetentionConfig,
     /// What is logged, and how.
     pub log: LogConfig,
 }
@@ -102,6 +104,15 @@ pub struct RaftConfig {
     pub election_min: Duration,
     /// The longest such time; each draw is between the two.
     pub election_max: Duration,
+}
+
+/// How much history is kept; whatever is beyond either limit may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// Events older than this; None keeps them for ever.
+    pub max_age: Option<Duration>,
+    /// The oldest of more bytes of log than this; None keeps any amount.
+    pub max_bytes: Option<u64>,
 }
 
 /// When snapshots are taken: whichever of the two comes first.

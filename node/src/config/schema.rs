@@ -200,6 +200,26 @@ pub static SNAPSHOT_EVERY_SECONDS: Key = key!(
     "And after this many seconds, if there are new entries"
 );
 
+/// `retention.max_age_seconds`.
+pub static RETENTION_MAX_AGE_SECONDS: Key = key!(
+    "retention"."max_age_seconds",
+    "retention-max-age-seconds",
+    "HUNTLOG_RETENTION__MAX_AGE_SECONDS",
+    Kind::Integer { min: 0, max: 100 * 366 * 24 * 3600 },
+    Some("0"),
+    "Events older than this many seconds may be given up; 0 keeps them for ever"
+);
+
+/// `retention.max_bytes`.
+pub static RETENTION_MAX_BYTES: Key = key!(
+    "retention"."max_bytes",
+    "retention-max-bytes",
+    "HUNTLOG_RETENTION__MAX_BYTES",
+    Kind::Integer { min: 0, max: 1 << 50 },
+    Some("0"),
+    "The oldest events of more bytes of log than this may be given up, at least 134217728; 0 keeps any amount"
+);
+
 /// `log.level`.
 pub static LOG_LEVEL: Key = key!(
     "log"."level",
@@ -221,7 +241,7 @@ pub static LOG_FORMAT: Key = key!(
 );
 
 /// Every key, in the order of the sample files.
-pub static KEYS: [&Key; 14] = [
+pub static KEYS: [&Key; 16] = [
     &NODE_ID,
     &NODE_DATA_DIR,
     &CLUSTER_NAME,
@@ -234,6 +254,8 @@ pub static KEYS: [&Key; 14] = [
     &RAFT_ELECTION_MAX_MS,
     &SNAPSHOT_EVERY_BYTES,
     &SNAPSHOT_EVERY_SECONDS,
+    &RETENTION_MAX_AGE_SECONDS,
+    &RETENTION_MAX_BYTES,
     &LOG_LEVEL,
     &LOG_FORMAT,
 ];

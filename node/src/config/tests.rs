@@ -105,6 +105,8 @@ fn what_is_not_set_has_its_default() {
     assert_eq!(config.raft.election_max, Duration::from_millis(300));
     assert_eq!(config.snapshot.every_bytes, 256 << 20);
     assert_eq!(config.snapshot.every, Duration::from_secs(600));
+    assert_eq!(config.retention.max_age, None);
+    assert_eq!(config.retention.max_bytes, None);
     assert_eq!(config.log.format, LogFormat::Auto);
     assert_eq!(config.this_member().peer_address.port(), 7651);
 }
@@ -140,7 +142,7 @@ fn an_unknown_section_is_shown_with_what_is_meant() {
     assert_eq!(
         plus("[tls]\n").faults(),
         [
-            "node.toml:12:2: error: there is no section [tls]; there are [node], [cluster], [listen], [raft], [snapshot], [log]"
+            "node.toml:12:2: error: there is no section [tls]; there are [node], [cluster], [listen], [raft], [snapshot], [retention], [log]"
         ]
     );
 }
@@ -326,6 +328,8 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         "40",
         "1048576",
         "5",
+        "86400",
+        "1073741824",
         "debug",
         "json",
     ];
@@ -344,8 +348,23 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
     assert_eq!(config.listen.admin.port(), 3);
     assert_eq!(config.raft.election_max, Duration::from_millis(40));
     assert_eq!(config.snapshot.every, Duration::from_secs(5));
+    let day = Duration::from_secs(24 * 60 * 60);
+    assert_eq!(config.retention.max_age, Some(day));
+    assert_eq!(config.retention.max_bytes, Some(1 << 30));
     assert_eq!(config.log.level, "debug".parse().expect("a level"));
     assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn a_retention_of_less_than_two_segments_is_refused() {
+    assert_eq!(
+        plus("\n[retention]\nmax_bytes = 134217727\n")
+            .faults()
+            .len(),
+        1
+    );
+    let least = plus("\n[retention]\nmax_bytes = 134217728\n").config();
+    assert_eq!(least.retention.max_bytes, Some(128 << 20));
 }
 
 #[test]

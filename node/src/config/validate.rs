@@ -5,12 +5,14 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use super::{
     Address, ClusterConfig, Config, ListenConfig, LogConfig, LogFormat, LogLevel, Member,
-    NodeConfig, RaftConfig, SnapshotConfig,
+    NodeConfig, RaftConfig, RetentionConfig, SnapshotConfig,
     fault::{Fault, Origin, Problem},
     layers::{Layers, Located, Raw, with_article},
     members, schema,
     schema::{Key, Kind},
 };
+
+use crate::limits;
 
 /// Reads keys, and collects what is wrong with them.
 pub(super) struct Validator<'a> {
@@ -44,6 +46,8 @@ impl<'a> Validator<'a> {
         let timers = self.timers();
         let every_bytes = self.integer(&schema::SNAPSHOT_EVERY_BYTES);
         let every_seconds = self.integer(&schema::SNAPSHOT_EVERY_SECONDS);
+        let max_age_seconds = self.integer(&schema::RETENTION_MAX_AGE_SECONDS);
+        let retention_bytes = self.retention_bytes();
         let level = self.log_level();
         let format = self.log_format();
 
@@ -86,6 +90,12 @@ impl<'a> Validator<'a> {
             snapshot: SnapshotConfig {
                 every_bytes: every_bytes?.value,
                 every: Duration::from_secs(every_seconds?.value),
+            },
+            retention: RetentionConfig {
+                max_age: Some(max_age_seconds?.value)
+                    .filter(|seconds| *seconds > 0)
+                    .map(Duration::from_secs),
+                max_bytes: retention_bytes,
             },
             log: LogConfig {
                 level: level?,
@@ -150,6 +160,26 @@ impl<'a> Validator<'a> {
                 None
             }
         }
+    }
+
+    /// `retention.max_bytes`: none when it is 0, which means any amount.
+    fn retention_bytes(&mut self) -> Option<u64> {
+        let key = &schema::RETENTION_MAX_BYTES;
+        let Kind::Integer { max, .. } = key.kind else {
+            unreachable!("{} is declared as a number", key.path)
+        };
+        let bytes = self.integer(key).filter(|bytes| bytes.value > 0)?;
+        let min = limits::RETENTION_BYTES_MIN;
+        if bytes.value < min {
+            let problem = Problem::OutOfRange {
+                key: key.path.to_owned(),
+                actual: bytes.value.to_string(),
+                min,
+                max,
+            };
+            self.fault(bytes.origin, problem);
+        }
+        Some(bytes.value)
     }
 
     fn text(&mut self, key: &'static Key) -> Option<Located<String>> {

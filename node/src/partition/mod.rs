@@ -11,6 +11,7 @@ mod reader;
 mod recorded;
 mod rederive;
 mod replica;
+mod retention;
 mod schedule;
 mod tail;
 
@@ -34,6 +35,7 @@ pub use read_index::{ReadIndex, ReadIndexError};
 pub use reader::{EventReader, Flow, ReadEventsError};
 pub use rederive::RederiveError;
 pub use replica::Replica;
+pub use retention::Retention;
 pub use tail::{AppliedMark, Tail, TailLookup};
 
 use contradiction::Contradictions;
@@ -57,6 +59,8 @@ pub struct PartitionParts {
     pub timings: RaftTimings,
     /// When snapshots are taken.
     pub snapshot_every: SnapshotEvery,
+    /// How much history is kept.
+    pub retention: Retention,
     /// The node's storage.
     pub storage: Storage,
     /// The connections to the peers.
@@ -212,6 +216,13 @@ impl Partition {
             tasks: parking_lot::Mutex::default(),
         });
         partition.spawn_tasks(&parts.peers, &parts.clock, parts.snapshot_every, metrics);
+        let keeper = retention::Keeper {
+            raft: partition.raft.clone(),
+            replica: partition.replica.clone(),
+            clock: parts.clock,
+            retention: parts.retention,
+        };
+        partition.tasks.lock().spawn(keeper.run());
         Ok(partition)
     }
 

@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Nodes {
     dir: TempDir,
     running: BTreeMap<NodeId, Node>,
+    /// What the configuration of every node has beside the usual.
+    adjust: fn(&mut Config),
 }
 
 /// A loopback address for each node: those of tests at the same time differ.
@@ -40,9 +42,15 @@ fn address(id: NodeId, of: &TempDir) -> IpAddr {
 impl Nodes {
     /// A cluster of `count`, which has a leader.
     pub(super) async fn start(count: NodeId) -> Self {
+        Self::start_with(count, |_| {}).await
+    }
+
+    /// As [`Self::start`], with another configuration.
+    pub(super) async fn start_with(count: NodeId, adjust: fn(&mut Config)) -> Self {
         let mut nodes = Self {
             dir: tempfile::tempdir().expect("a directory"),
             running: BTreeMap::new(),
+            adjust,
         };
         for id in 1..=count {
             nodes.start_node(id, count).await;
@@ -83,9 +91,10 @@ impl Nodes {
             environment: Vec::new(),
             flags: Vec::new(),
         };
-        let config = Config::load(&sources)
+        let mut config = Config::load(&sources)
             .expect("a sound configuration")
             .config;
+        (self.adjust)(&mut config);
         let metrics = Arc::new(Metrics::new("test", id, "test"));
         let node = Node::start(config, metrics).await.expect("it starts");
         self.running.insert(id, node);

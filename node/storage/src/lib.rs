@@ -56,7 +56,7 @@ pub use options::{
     BatchStats, DiskSpace, FatalHook, IndexReport, IndexStats, Metrics, NoMetrics, OpenReport,
     OpenStep, Options, PartitionReport, ProgressHook, TailCut, WakeHook,
 };
-pub use partition::{Done, PartitionLog};
+pub use partition::{ClosedSegment, Done, PartitionLog};
 pub use snapshot::{
     RawSnapshot, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };

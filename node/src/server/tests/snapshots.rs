@@ -231,6 +231,68 @@ async fn events_before_the_snapshot_come_from_another_node() {
     nodes.stop_all().await;
 }
 
+/// The oldest segments go once a snapshot covers them, on each node by itself;
+/// one that was away meanwhile is sent that snapshot.
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_gives_up_the_oldest_segments() {
+    const KEPT_BYTES: u64 = 70 << 20;
+    let mut nodes = Nodes::start_with(3, |config| {
+        config.retention.max_bytes = Some(KEPT_BYTES);
+    })
+    .await;
+    let mut producer = Producer::open(&nodes).await;
+    let away = nodes.followers()[0];
+    nodes.ready(away).await;
+    nodes.stop(away).await;
+    // Two segments of 64 MiB are closed, one of them goes.
+    producer.reports(&nodes, 140, 256 << 10).await;
+    let staying: Vec<NodeId> = nodes.running.keys().copied().collect();
+    let mut earliest = u64::MAX;
+    for id in staying {
+        let given_up = async {
+            loop {
+                let offset = nodes.partition(id).earliest_offset().await.expect("read");
+                if offset > 0 {
+                    return offset;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let offset = tokio::time::timeout(PATIENCE, given_up)
+            .await
+            .expect("the retention is applied");
+        earliest = earliest.min(offset);
+        let (segments, _) = nodes.partition(id).replica().log().segments();
+        let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        assert!(bytes < KEPT_BYTES, "{segments:?}");
+    }
+    nodes.start_node(away, 3).await;
+    nodes.ready(away).await;
+    producer.reports(&nodes, 1, 100).await;
+    for id in 1..=3 {
+        nodes.ready(id).await;
+        assert_eq!(
+            digest(&nodes, id),
+            digest(&nodes, nodes.leader()),
+            "node {id}, I7"
+        );
+    }
+    let known = async {
+        while nodes.partition(away).histories().earliest() != Some(earliest) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, known)
+        .await
+        .expect("hellos are exchanged");
+    let refused = read(&nodes, away, 0).await.expect_err("it is gone");
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    let offsets = read(&nodes, away, earliest).await.expect("forwarded");
+    assert_eq!(offsets.first(), Some(&earliest));
+    assert!(offsets.windows(2).all(|pair| pair[0] + 1 == pair[1]), "I5");
+    nodes.stop_all().await;
+}
+
 /// DESIGN 8: nobody has it any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_node_keeps_is_out_of_range_everywhere() {

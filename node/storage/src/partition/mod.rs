@@ -23,6 +23,17 @@ use std::sync::Arc;
 /// Runs on the writer thread (on the caller's if the write is refused), so it hands over quickly and does not block.
 pub type Done = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
 
+/// A segment that is no longer written, as one partition sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClosedSegment {
+    /// Its number: segments are numbered as they are written.
+    pub number: u64,
+    /// Bytes written to it.
+    pub bytes: u64,
+    /// The highest index among its entries of the partition; `None` if there are none.
+    pub last_index: Option<u64>,
+}
+
 /// A cheap handle to one partition's log.
 #[derive(Clone)]
 pub struct PartitionLog {
@@ -235,6 +246,26 @@ impl PartitionLog {
     /// All ranges that can be read, ascending; the last one ends with the live log, if that is not empty.
     pub fn history(&self) -> Vec<Range<u64>> {
         self.partition.live.read().state.history.clone()
+    }
+
+    /// The segments that are no longer written, oldest first, with what they hold of this partition; and the bytes of
+    /// the one being written. Waits for the write under way.
+    pub fn segments(&self) -> (Vec<ClosedSegment>, u64) {
+        let engine = self.shared().engine.lock();
+        let closed = engine
+            .closed()
+            .iter()
+            .map(|segment| ClosedSegment {
+                number: segment.number,
+                bytes: segment.end,
+                last_index: segment
+                    .footer
+                    .0
+                    .get(&self.partition.id)
+                    .map(|counts| counts.last),
+            })
+            .collect();
+        (closed, engine.position().offset)
     }
 
     /// Waits until the log is durable through `index`, or nothing that is queued can make it so. Blocks.

@@ -1,5 +1,6 @@
 //! A cluster of real processes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::config::{specs, toml};
+use crate::disk::{DiskError, LoopDisk};
 use crate::node::{NodeProcess, ProcessError};
 
 /// Between two looks at a node's status: there is no event to await from
@@ -23,6 +25,9 @@ pub enum ClusterError {
     /// A process could not be handled.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// A disk could not be handled.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// It took too long.
     #[error("{what} did not come about within {} s; the nodes' last lines:\n{logs}", limit.as_secs())]
     Timeout {
@@ -39,6 +44,9 @@ pub enum ClusterError {
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<NodeProcess>,
+    /// By node, if they have disks of their own; unmounted after the nodes are
+    /// killed and before the directory is removed.
+    disks: BTreeMap<u64, LoopDisk>,
     /// Removed with the cluster.
     dir: TempDir,
 }
@@ -60,8 +68,50 @@ impl Cluster {
         }
         Ok(Self {
             nodes: specs.into_iter().map(NodeProcess::new).collect(),
+            disks: BTreeMap::new(),
             dir,
         })
+    }
+
+    /// Gives the node `id` a disk of its own for its data, before its first
+    /// start.
+    ///
+    /// # Errors
+    /// When this machine has no such disks: [`LoopDisk::unavailable`] says why.
+    pub fn add_disk(&mut self, id: u64, size_bytes: u64) -> Result<(), ClusterError> {
+        let data_dir = self.node(id).spec().data_dir();
+        let disk = LoopDisk::create(&data_dir, size_bytes)?;
+        self.disks.insert(id, disk);
+        Ok(())
+    }
+
+    /// The disk of the node `id`.
+    ///
+    /// # Panics
+    /// When it was given none.
+    pub fn disk(&self, id: u64) -> &LoopDisk {
+        self.disks.get(&id).expect("a node with a disk of its own")
+    }
+
+    /// Cuts the power of these nodes at once, and brings it back: what was not
+    /// synced is gone, and their processes have ended.
+    ///
+    /// # Errors
+    /// When a disk or a process can not be handled.
+    ///
+    /// # Panics
+    /// When one of them has no disk of its own.
+    pub async fn cut_power(&mut self, ids: &[u64]) -> Result<(), ClusterError> {
+        for id in ids {
+            self.disk(*id).shut_down()?;
+        }
+        for id in ids {
+            self.node(*id).kill().await?;
+        }
+        for id in ids {
+            self.disk(*id).remount()?;
+        }
+        Ok(())
     }
 
     /// Starts `count` nodes and waits until all are ready.

@@ -3,8 +3,12 @@
 
 mod cluster;
 mod config;
+mod disk;
+mod injection;
 mod node;
 
 pub use cluster::{Cluster, ClusterError, channel};
 pub use config::NodeSpec;
+pub use disk::{DiskError, LoopDisk};
+pub use injection::Injection;
 pub use node::{NodeProcess, ProcessError, binary};

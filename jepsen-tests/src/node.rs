@@ -102,11 +102,14 @@ impl NodeProcess {
         Ok(())
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
     fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
         let pid = self
-            .child
-            .as_ref()
-            .and_then(Child::id)
+            .pid()
             .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         match pid {
             Some(pid) => kill_process(pid, signal)

@@ -15,17 +15,17 @@ use crate::support::check_all_nodes;
 
 const HUNT: &str = "pier";
 
-type Acknowledged = BTreeMap<(String, u64), Vec<u64>>;
+pub type Acknowledged = BTreeMap<(String, u64), Vec<u64>>;
 
 /// Several sessions that append until told to stop.
-struct Load {
+pub struct Load {
     tasks: JoinSet<Acknowledged>,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
 }
 
 impl Load {
-    async fn start(cluster: &Cluster, sessions: u32) -> Self {
+    pub async fn start(cluster: &Cluster, sessions: u32) -> Self {
         let options = ClientOptions {
             timeout: Duration::from_secs(60),
             ..ClientOptions::default()
@@ -78,7 +78,7 @@ impl Load {
     }
 
     /// Waits until `more` further batches are acknowledged.
-    async fn progress(&self, cluster: &Cluster, more: u64) {
+    pub async fn progress(&self, cluster: &Cluster, more: u64) {
         let wanted = self.acknowledged.load(Ordering::Relaxed) + more;
         cluster
             .wait_for("further acknowledged batches", async || {
@@ -88,7 +88,7 @@ impl Load {
             .expect("appends go on");
     }
 
-    async fn finish(mut self) -> Acknowledged {
+    pub async fn finish(mut self) -> Acknowledged {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Acknowledged::new();
         while let Some(batches) = self.tasks.join_next().await {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod failover;
+mod power_loss;
 mod recorded_hunt;
 mod standard;
 mod startup;

@@ -1,0 +1,79 @@
+//! System calls of a running node that fail, or lie, by strace.
+
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::node::{NodeProcess, ProcessError};
+
+/// How long attaching may take.
+const ATTACH_LIMIT: Duration = Duration::from_secs(10);
+
+/// Faults in a node's system calls, until this is dropped or the node ends.
+#[derive(Debug)]
+pub struct Injection {
+    _strace: Child,
+}
+
+impl Injection {
+    /// Why no faults can be injected on this machine, if they can not.
+    pub fn unavailable() -> Option<&'static str> {
+        static REASON: OnceLock<Option<&str>> = OnceLock::new();
+        let version = || std::process::Command::new("strace").arg("-V").output();
+        *REASON.get_or_init(|| version().err().map(|_| "strace is not installed"))
+    }
+
+    /// Attaches to `node`. `fault` is what strace's `inject=` takes, such as
+    /// `fdatasync:error=EIO:when=3` (the third call of each thread), `paths`
+    /// limits it to calls on these files.
+    ///
+    /// # Errors
+    /// When strace is missing, or is not allowed to attach.
+    pub async fn attach(
+        node: &NodeProcess,
+        fault: &str,
+        paths: &[&str],
+    ) -> Result<Self, ProcessError> {
+        let refused = |message: String| {
+            ProcessError::io("attaching strace to a node", std::io::Error::other(message))
+        };
+        let Some(pid) = node.pid() else {
+            return Err(refused("the node does not run".into()));
+        };
+        let (calls, _) = fault.split_once(':').unwrap_or((fault, ""));
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-o", "/dev/null", "-p", &pid.to_string()])
+            .arg(format!("--trace={calls}"))
+            .arg(format!("--inject={fault}"))
+            .args(paths.iter().flat_map(|path| ["-P", path]))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut strace = command
+            .spawn()
+            .map_err(|source| ProcessError::io("starting strace", source))?;
+        let said = strace.stderr.take().expect("it is piped");
+        let mut lines = BufReader::new(said).lines();
+        let attached = async {
+            let mut all = String::new();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains(" attached") {
+                    return Ok(());
+                }
+                all.push_str(&line);
+            }
+            Err(refused(all))
+        };
+        tokio::time::timeout(ATTACH_LIMIT, attached)
+            .await
+            .unwrap_or_else(|_| Err(refused("it takes too long".into())))?;
+        // It goes on to speak of threads as they come; a full pipe would stop it.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self { _strace: strace })
+    }
+}

@@ -158,6 +158,27 @@ impl LoopDisk {
         self.mount()
     }
 
+    /// Leaves `free_bytes` of room, and answers the file that takes the rest:
+    /// removing it makes room again.
+    ///
+    /// # Errors
+    /// When the file can not be made.
+    pub fn fill(&self, free_bytes: u64) -> Result<PathBuf, DiskError> {
+        let ballast = self.mount_point.join("ballast");
+        let space = rustix::fs::statvfs(&self.mount_point)
+            .map_err(|error| DiskError::io("asking for room")(error.into()))?;
+        let room = space.f_bavail.saturating_mul(space.f_frsize);
+        let taken = room.saturating_sub(free_bytes);
+        File::create(&ballast)
+            .and_then(|file| {
+                let all = rustix::fs::FallocateFlags::empty();
+                rustix::fs::fallocate(&file, all, 0, taken)?;
+                file.sync_all()
+            })
+            .map_err(DiskError::io(format!("filling {}", ballast.display())))?;
+        Ok(ballast)
+    }
+
     /// Lets whoever writes wait until [`Self::thaw`]: a disk that hangs.
     ///
     /// # Errors
@@ -172,17 +193,6 @@ impl LoopDisk {
     /// When it is not frozen.
     pub fn thaw(&self) -> Result<(), DiskError> {
         run(Command::new("fsfreeze").arg("-u").arg(&self.mount_point)).map(drop)
-    }
-
-    /// The block device below it, such as `7:3`, by which cgroups name it.
-    ///
-    /// # Errors
-    /// When it is not mounted.
-    pub fn device_number(&self) -> Result<String, DiskError> {
-        let mut findmnt = Command::new("findmnt");
-        findmnt.args(["--noheadings", "--output", "MAJ:MIN", "--mountpoint"]);
-        let output = run(findmnt.arg(&self.mount_point))?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Unmounts and removes what processes that were killed left behind: disks of

@@ -1,19 +1,10 @@
 //! What keeps a node from starting is said, and nothing is harmed by it.
 
 use std::fs;
-use std::time::Duration;
 
-use huntlog_jepsen::{Cluster, NodeProcess};
+use huntlog_jepsen::Cluster;
 
-/// Waits for the process's own end and answers its exit status.
-async fn ended(node: &mut NodeProcess) -> i32 {
-    let status = tokio::time::timeout(Duration::from_secs(20), node.wait())
-        .await
-        .expect("it ends by itself")
-        .expect("a child of ours")
-        .expect("it was started");
-    status.code().expect("not killed by a signal")
-}
+use crate::support::ended;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_that_is_taken_is_named() {

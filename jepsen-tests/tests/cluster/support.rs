@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use huntlog_client::proto::event_service_client::EventServiceClient;
 use huntlog_client::proto::{CommittedEvent, Consistency, ReadRequest, Stale, consistency::Level};
-use huntlog_jepsen::{Cluster, binary, channel};
+use huntlog_jepsen::{Cluster, NodeProcess, binary, channel};
 use tokio::process::{Child, Command};
 
 /// A huntctl process, not started.
@@ -51,6 +51,16 @@ pub async fn wait_for_file(file: &Path, process: &mut Child) {
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Waits for the process's own end and answers its exit status.
+pub async fn ended(node: &mut NodeProcess) -> i32 {
+    let status = tokio::time::timeout(Duration::from_secs(20), node.wait())
+        .await
+        .expect("it ends by itself")
+        .expect("a child of ours")
+        .expect("it was started");
+    status.code().expect("not killed by a signal")
 }
 
 /// Every event that the node `id` itself has up to `end_offset`, by offset.

@@ -10,7 +10,8 @@ use std::{fmt, io};
 pub enum FatalError {
     /// A file operation failed. A failed sync is never retried: what the page cache shows may not be on the disk.
     #[error(
-        "{operation} failed on {file}: {source}; writes in flight may or may not be durable; check the disk, then restart the node"
+        "{operation} failed on {file}: {source}; writes in flight may or may not be durable; {}, then restart the node",
+        if is_full(source) { "make room on the disk" } else { "check the disk" }
     )]
     Io {
         /// What was attempted, such as `fdatasync`.
@@ -52,9 +53,15 @@ impl FatalError {
 
     /// Whether the disk ran out of space.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, FatalError::Io { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, FatalError::Io { source, .. } if is_full(source))
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Why an append, vote, truncation or purge did not become durable.

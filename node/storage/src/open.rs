@@ -11,7 +11,7 @@ use crate::partition::Partition;
 use crate::recovery::{Context, Recovered, ReplayError, bring_up_to_date, recover};
 use crate::segment;
 use crate::segment_files::SegmentFiles;
-use crate::shared::{Parts, REBUILD_INDEX, Shared};
+use crate::shared::{INDEX_DIR, Parts, REBUILD_INDEX, Shared};
 use crate::snapshot::{self, Catalogue};
 use crate::storage::{Owner, Storage};
 use std::collections::BTreeMap;
@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const LOCK: &str = "lock";
-const INDEX_DIR: &str = "index";
 const RESERVE: &str = "reserve";
 
 /// Where the index comes from: opened as it is, or created anew.
@@ -43,7 +42,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<(Storage, OpenReport)
     let open_index = |anew: bool| -> Result<Arc<dyn KeyValue>, IndexFault> {
         if anew && index_dir.exists() {
             fs::remove_dir_all(&index_dir).map_err(|error| {
-                IndexFault(format!("it cannot be removed for a rebuild: {error}"))
+                IndexFault::Damage(format!("it cannot be removed for a rebuild: {error}"))
             })?;
         }
         Ok(Arc::new(SledStore::open(&index_dir, cache_bytes)?))
@@ -192,7 +191,7 @@ fn open_with(
 
     let fault = |fault: IndexFault| OpenError::Index {
         path: files.path(INDEX_DIR).display().to_string(),
-        reason: fault.0,
+        reason: fault.reason(),
     };
     let mut partitions = BTreeMap::new();
     let mut claims = BTreeMap::new();
@@ -292,7 +291,7 @@ fn open_and_replay(
         .collect();
     let failed = |fault: IndexFault| OpenError::Index {
         path: files.path(INDEX_DIR).display().to_string(),
-        reason: fault.0,
+        reason: fault.reason(),
     };
     let marked = files.open(REBUILD_INDEX).is_ok();
     let mut anew = marked.then(|| "a lookup found it damaged".to_owned());
@@ -338,10 +337,11 @@ fn open_and_replay(
         if anew.is_some() {
             return Err(failed(fault));
         }
+        let reason = fault.reason();
         tracing::error!(
-            reason = fault.0,
+            reason,
             "the index is damaged; building it anew from the segments"
         );
-        anew = Some(fault.0);
+        anew = Some(reason);
     }
 }

@@ -102,7 +102,7 @@ impl SegmentFiles {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let reason = format!("it names segment {segment}, which is not there");
-                return Err(EntryFault::Index(IndexFault(reason)));
+                return Err(EntryFault::Index(IndexFault::Damage(reason)));
             }
             Err(error) => return Err(self.io(segment, error)),
         };
@@ -142,7 +142,7 @@ impl SegmentFiles {
                         "{} does not hold entry {id} of partition {partition}",
                         location.position
                     );
-                    return Err(EntryFault::Index(IndexFault(reason)));
+                    return Err(EntryFault::Index(IndexFault::Damage(reason)));
                 }
                 Err(reason) => return Err(self.blame(partition, id, location, reason)),
             }
@@ -158,7 +158,7 @@ impl SegmentFiles {
                 "no frame starts at {}, where it has entry {id}",
                 location.position
             );
-            EntryFault::Index(IndexFault(reason))
+            EntryFault::Index(IndexFault::Damage(reason))
         };
         let reader = self
             .file(segment)

@@ -14,10 +14,12 @@ use crate::tail::TailBudget;
 use crate::write_queue::WriteQueue;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub(crate) const INDEX_DIR: &str = "index";
 /// Its presence makes the next opening build the index anew.
 pub(crate) const REBUILD_INDEX: &str = "rebuild-index";
 
@@ -110,8 +112,19 @@ impl Shared {
         self.fatal.get().cloned().unwrap_or(error)
     }
 
-    /// The index cannot be trusted any more: the next opening builds it anew.
+    /// The index cannot be trusted any more: the next opening builds it anew. A full disk is not the index's fault: it is
+    /// as whole as after a crash.
     pub(crate) fn fail_index(&self, fault: IndexFault) -> FatalError {
+        let error = match fault {
+            IndexFault::Damage(reason) => FatalError::IndexDamaged { reason },
+            IndexFault::Disk(kind, reason) => {
+                let index = self.files.path(INDEX_DIR);
+                FatalError::io("write", index.display(), io::Error::new(kind, reason))
+            }
+        };
+        if error.is_disk_full() {
+            return self.fail(error);
+        }
         let marked = self
             .files
             .create(REBUILD_INDEX)
@@ -119,7 +132,7 @@ impl Shared {
         if let Err(error) = marked.and_then(|()| self.files.sync_dir("")) {
             tracing::error!(%error, "the index could not be marked for a rebuild; remove its directory by hand");
         }
-        self.fail(FatalError::IndexDamaged { reason: fault.0 })
+        self.fail(error)
     }
 
     pub(crate) fn alive(&self) -> Result<(), ReadError> {

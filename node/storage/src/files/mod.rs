@@ -50,7 +50,7 @@ pub(crate) trait File: Send + Sync {
     fn size(&self) -> io::Result<u64>;
     /// Cuts the file, or extends it with zeros.
     fn set_size(&self, size: u64) -> io::Result<()>;
-    /// Sets aside disk space and extends the file with zeros to `size`.
+    /// Sets aside disk space and extends the file with zeros to `size`. If there is too little, none is taken.
     fn reserve(&self, size: u64) -> io::Result<()>;
 }
 

@@ -115,7 +115,14 @@ impl File for fs::File {
     }
 
     fn reserve(&self, size: u64) -> io::Result<()> {
-        rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, size)?;
-        Ok(())
+        let before = self.metadata()?.len();
+        let reserved = rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, size);
+        reserved.map_err(|error| {
+            // What was taken before the disk was full would starve everything else on it.
+            match self.set_len(before) {
+                Ok(()) => error.into(),
+                Err(error) => error,
+            }
+        })
     }
 }

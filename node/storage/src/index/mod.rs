@@ -20,16 +20,28 @@ use crate::ranges::RangeSet;
 use crate::segment::Position;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// What went wrong in the index; the log is unharmed by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct IndexFault(pub String);
+pub(crate) enum IndexFault {
+    /// It lost or mixed up keys, or cannot be read: it is built anew.
+    Damage(String),
+    /// The disk refused.
+    Disk(io::ErrorKind, String),
+}
 
 impl IndexFault {
+    pub(crate) fn reason(self) -> String {
+        match self {
+            IndexFault::Damage(reason) | IndexFault::Disk(_, reason) => reason,
+        }
+    }
+
     fn malformed(what: &str) -> Self {
-        IndexFault(format!("{what} is malformed"))
+        IndexFault::Damage(format!("{what} is malformed"))
     }
 }
 
@@ -193,7 +205,7 @@ impl Index {
                     open = Some((index, 1, assembly));
                 }
                 _ => {
-                    fault = Some(IndexFault(format!(
+                    fault = Some(IndexFault::Damage(format!(
                         "chunk {chunk} of the record of entry {index} has no predecessor"
                     )));
                     return false;
@@ -246,7 +258,7 @@ fn close(
     };
     let record = assembly
         .finish()
-        .ok_or_else(|| IndexFault(format!("the record of entry {index} is incomplete")))?;
+        .ok_or_else(|| IndexFault::Damage(format!("the record of entry {index} is incomplete")))?;
     *bytes += record.len();
     found.push((index, record));
     Ok(())

@@ -24,7 +24,10 @@ impl SledStore {
         let blobs = dir.join("blobs");
         if fs::read_dir(&blobs).is_ok_and(|mut entries| entries.next().is_some()) {
             tracing::error!(dir = %blobs.display(), "the index has blobs, which are never synced; it will be rebuilt");
-            return Err(IndexFault(format!("{} is not empty", blobs.display())));
+            return Err(IndexFault::Damage(format!(
+                "{} is not empty",
+                blobs.display()
+            )));
         }
         let db = guarded(|| {
             sled::Config::new()
@@ -48,8 +51,9 @@ impl SledStore {
 fn guarded<T>(run: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexFault> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(IndexFault(error.to_string())),
-        Err(panic) => Err(IndexFault(format!(
+        Ok(Err(sled::Error::Io(error))) => Err(IndexFault::Disk(error.kind(), error.to_string())),
+        Ok(Err(error)) => Err(IndexFault::Damage(error.to_string())),
+        Err(panic) => Err(IndexFault::Damage(format!(
             "sled panicked: {}",
             crate::error::panic_message(&*panic)
         ))),
@@ -95,6 +99,9 @@ impl KeyValue for SledStore {
         fs::File::open(&path)
             .and_then(|file| file.sync_data())
             .and_then(|()| fs::File::open(&self.dir)?.sync_all())
-            .map_err(|error| IndexFault(format!("fdatasync of {} failed: {error}", path.display())))
+            .map_err(|error| {
+                let reason = format!("fdatasync of {} failed: {error}", path.display());
+                IndexFault::Disk(error.kind(), reason)
+            })
     }
 }

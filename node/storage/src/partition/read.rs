@@ -125,7 +125,7 @@ impl PartitionLog {
                         let reason =
                             format!("it still has entry {}, which was truncated", wrong.id);
                         drop(live);
-                        return Err(self.shared().fail_index(IndexFault(reason)).into());
+                        return Err(self.shared().fail_index(IndexFault::Damage(reason)).into());
                     }
                     at += read.len() as u64;
                     bytes += read.iter().map(|entry| entry.payload.len()).sum::<usize>();
@@ -158,7 +158,7 @@ impl PartitionLog {
                 "entry {} of partition {} is missing",
                 range.start, self.partition.id
             );
-            return Err(EntryFault::Index(IndexFault(reason)));
+            return Err(EntryFault::Index(IndexFault::Damage(reason)));
         };
         if !first && place.length as usize > max_bytes {
             return Ok(Vec::new());

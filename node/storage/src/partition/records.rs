@@ -82,7 +82,7 @@ impl PartitionLog {
                         "the record of entry {at} of partition {} is missing",
                         self.partition.id
                     );
-                    return Err(self.shared().fail_index(IndexFault(fault)).into());
+                    return Err(self.shared().fail_index(IndexFault::Damage(fault)).into());
                 }
                 for (index, record) in read {
                     if index != at {

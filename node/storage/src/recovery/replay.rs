@@ -128,7 +128,7 @@ pub(crate) fn bring_up_to_date(
         let indexed = index.segment_entries(*number)?;
         if indexed != *entries {
             let reason = format!("it has {indexed} of the {entries} entries in segment {number}");
-            return Err(ReplayError::Index(IndexFault(reason)));
+            return Err(ReplayError::Index(IndexFault::Damage(reason)));
         }
     }
     Ok(replayed)

@@ -1,0 +1,172 @@
+//! Disks that are full, fail, hang or are slow, under one node of a cluster with
+//! load on it: what was acknowledged stays, and the others go on.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use huntlog_jepsen::{Cluster, Injection, LoopDisk};
+use tokio::time::Instant;
+
+use crate::failover::Load;
+use crate::support::{check_all_nodes, ended};
+
+/// The status of a node that failed while running; a supervisor starts it again.
+const FAILED: i32 = 1;
+
+#[expect(clippy::print_stdout, reason = "a test that is skipped says why")]
+fn is_possible(reason: Option<&str>) -> bool {
+    if let Some(reason) = reason {
+        println!("skipped: {reason}");
+    }
+    reason.is_none()
+}
+
+/// The newest segment in a data directory: the one that is written to.
+fn open_segment(data_dir: &Path) -> String {
+    fs::read_dir(data_dir.join("segments"))
+        .expect("there are segments")
+        .map(|entry| entry.expect("readable").path())
+        .max()
+        .expect("there is one")
+        .display()
+        .to_string()
+}
+
+/// The disk of the leader is full: of what the segments need, or, where a whole
+/// segment was set aside, of what the index needs.
+async fn a_full_disk(disk_bytes: u64, free_bytes: u64) {
+    if !is_possible(LoopDisk::unavailable()) {
+        return;
+    }
+    let mut cluster = Cluster::prepare(3, "").expect("files");
+    for id in 1..=3 {
+        cluster.add_disk(id, disk_bytes).expect("a disk");
+    }
+    cluster.start_all().expect("started");
+    cluster.wait_ready().await.expect("a cluster");
+    let load = Load::start(&cluster, 8).await;
+    load.progress(&cluster, 50).await;
+    let victim = cluster.leader().await.expect("a leader");
+    let ballast = cluster.disk(victim).fill(free_bytes).expect("filled");
+    assert_eq!(ended(cluster.node(victim)).await, FAILED);
+    let log = cluster.node(victim).log();
+    let stops = log
+        .lines()
+        .find(|line| line.contains(r#""message":"the node stops""#));
+    let stops = stops.expect("it says why it stops");
+    for said in [
+        "No space left on device",
+        "make room on the disk, then restart the node",
+    ] {
+        assert!(stops.contains(said), "{stops}");
+    }
+    load.progress(&cluster, 50).await;
+
+    // Full as the disk is, the node starts again, with what is set aside for that.
+    cluster.node(victim).start().expect("started");
+    cluster.wait_ready().await.expect("it is back");
+    cluster.node(victim).kill().await.expect("killed");
+    fs::remove_file(ballast).expect("room");
+    cluster.node(victim).start().expect("started");
+    load.progress(&cluster, 50).await;
+    cluster.wait_ready().await.expect("it is back");
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_full_of_segments_is_named_and_room_brings_the_node_back() {
+    a_full_disk(60 << 20, 512 << 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_with_no_room_for_the_index_is_named_and_room_brings_the_node_back() {
+    a_full_disk(400 << 20, 256 << 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_disk_ends_the_node_and_a_failed_sync_is_not_tried_again() {
+    if !is_possible(Injection::unavailable()) {
+        return;
+    }
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 8).await;
+    for (fault, said) in [
+        ("fdatasync:error=EIO:when=3", "fdatasync failed on"),
+        ("fdatasync:error=ENOSPC:when=3", "fdatasync failed on"),
+        ("pwrite64:error=EIO:when=7", "write failed on"),
+        ("pwrite64:error=ENOSPC:when=7", "write failed on"),
+    ] {
+        load.progress(&cluster, 50).await;
+        let victim = cluster.leader().await.expect("a leader");
+        let node = cluster.node(victim);
+        let segment = open_segment(&node.spec().data_dir());
+        let known = node.log().len();
+        let injection = Injection::attach(node, fault, &[&segment]).await;
+        injection.as_ref().expect("attached");
+        assert_eq!(ended(node).await, FAILED, "{fault}");
+        let log = node.log().split_off(known);
+        assert!(log.contains(said) && log.contains(&segment), "{log}");
+        load.progress(&cluster, 50).await;
+        cluster.node(victim).start().expect("started again");
+        cluster.wait_ready().await.expect("it catches up");
+    }
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_hangs_stops_neither_the_cluster_nor_its_node() {
+    if !is_possible(LoopDisk::unavailable()) {
+        return;
+    }
+    let mut cluster = Cluster::prepare(3, "").expect("files");
+    for id in 1..=3 {
+        cluster.add_disk(id, 1 << 30).expect("a disk");
+    }
+    cluster.start_all().expect("started");
+    cluster.wait_ready().await.expect("a cluster");
+    let load = Load::start(&cluster, 8).await;
+    load.progress(&cluster, 50).await;
+    let leader = cluster.leader().await.expect("a leader");
+    for victim in [leader % 3 + 1, leader] {
+        cluster.disk(victim).freeze().expect("frozen");
+        let thaw = Instant::now() + Duration::from_secs(10);
+        load.progress(&cluster, 300).await;
+        assert!(Instant::now() < thaw, "the others do not wait for the disk");
+        // This is how long the disk hangs; nothing is awaited.
+        tokio::time::sleep_until(thaw).await;
+        cluster.disk(victim).thaw().expect("thawed");
+        load.progress(&cluster, 50).await;
+        cluster.wait_ready().await.expect("it catches up");
+    }
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+    for node in cluster.nodes() {
+        let starts = node.log().matches(r#""message":"starting""#).count();
+        assert_eq!(starts, 1, "{}", node.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_disk_slows_its_node_alone() {
+    if !is_possible(Injection::unavailable()) {
+        return;
+    }
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 8).await;
+    load.progress(&cluster, 50).await;
+    let leader = cluster.leader().await.expect("a leader");
+    for victim in [leader % 3 + 1, leader] {
+        let slow = "fdatasync:delay_enter=200000";
+        let injection = Injection::attach(cluster.node(victim), slow, &[]).await;
+        injection.as_ref().expect("attached");
+        load.progress(&cluster, 300).await;
+        drop(injection);
+        load.progress(&cluster, 50).await;
+        cluster.wait_ready().await.expect("it catches up");
+    }
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}

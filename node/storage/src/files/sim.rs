@@ -45,6 +45,8 @@ struct Disk {
     /// The sync at which an error is answered.
     syncs: u64,
     fail_sync_at: Option<u64>,
+    /// The changing operation that is answered with this errno.
+    fail_at: Option<(u64, i32)>,
     ignore_syncs: bool,
     capacity: Option<u64>,
     /// Handles of an earlier life of the machine no longer work.
@@ -83,6 +85,7 @@ impl SimFiles {
                 crashed: false,
                 syncs: 0,
                 fail_sync_at: None,
+                fail_at: None,
                 ignore_syncs: false,
                 capacity: None,
                 life: 0,
@@ -122,6 +125,18 @@ impl SimFiles {
         disk.fail_sync_at = Some(disk.syncs + after);
     }
 
+    /// Answers the changing operation after `after` more with an errno, once: a write of which a part may be done, a
+    /// sync, the creation, renaming, removal or resizing of a file, the sync of a directory.
+    pub fn fail_operation_after(&self, after: u64, errno: i32) {
+        let mut disk = self.disk.lock();
+        disk.fail_at = Some((disk.operations + after, errno));
+    }
+
+    /// Whether an operation is still to fail.
+    pub fn failure_is_pending(&self) -> bool {
+        self.disk.lock().fail_at.is_some()
+    }
+
     /// A disk that lies: syncs return at once and write nothing. For proving that a test can fail.
     pub fn ignore_syncs(&self, ignore: bool) {
         self.disk.lock().ignore_syncs = ignore;
@@ -152,6 +167,7 @@ impl SimFiles {
         disk.crashed = false;
         disk.crash_at = None;
         disk.fail_sync_at = None;
+        disk.fail_at = None;
         disk.life += 1;
     }
 
@@ -208,7 +224,13 @@ impl Disk {
             self.crashed = true;
             return Ok(true);
         }
-        Ok(false)
+        match self.fail_at {
+            Some((at, errno)) if self.operations > at => {
+                self.fail_at = None;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(false),
+        }
     }
 
     fn used_bytes(&self) -> u64 {
@@ -298,6 +320,11 @@ impl Disk {
 
 fn down() -> io::Error {
     io::Error::other("the simulated machine is down")
+}
+
+/// Whether the whole machine is down, as opposed to one operation that failed.
+fn is_down(error: &io::Error) -> bool {
+    error.raw_os_error().is_none()
 }
 
 fn not_found(name: &str) -> io::Error {
@@ -510,10 +537,13 @@ impl File for SimFile {
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut disk = self.disk.lock();
-        let partly = disk.operate(self.life)?;
-        let length = match partly {
-            true => usize::try_from(disk.random.next() % (bytes.len() as u64 + 1)).unwrap_or(0),
-            false => bytes.len(),
+        let done = disk.operate(self.life);
+        if done.as_ref().is_err_and(is_down) {
+            return done.map(drop);
+        }
+        let length = match done {
+            Ok(false) => bytes.len(),
+            _ => usize::try_from(disk.random.next() % (bytes.len() as u64 + 1)).unwrap_or(0),
         };
         let size = self.content.lock().cached.len() as u64;
         disk.has_room((position + length as u64).saturating_sub(size))?;
@@ -525,23 +555,29 @@ impl File for SimFile {
         let mut content = self.content.lock();
         change.apply(&mut content.cached);
         content.pending.push(change);
-        if partly { Err(down()) } else { Ok(()) }
+        if done? { Err(down()) } else { Ok(()) }
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.disk.lock();
-        let partly = disk.operate(self.life)?;
+        let done = disk.operate(self.life);
         disk.syncs += 1;
-        if partly {
+        let failed = match done {
+            Ok(false) if disk.fail_sync_at.is_some_and(|at| disk.syncs > at) => {
+                disk.fail_sync_at = None;
+                Some(io::Error::other("simulated EIO"))
+            }
+            Ok(false) => None,
             // Whether the disk was done when the power went is anyone's guess: the pending writes are torn then.
-            return Err(down());
-        }
+            Ok(true) => return Err(down()),
+            Err(error) if is_down(&error) => return Err(error),
+            Err(error) => Some(error),
+        };
         let mut content = self.content.lock();
-        if disk.fail_sync_at.is_some_and(|at| disk.syncs > at) {
-            disk.fail_sync_at = None;
+        if let Some(error) = failed {
             let pending = std::mem::take(&mut content.pending);
             content.dropped.extend(pending);
-            return Err(io::Error::other("simulated EIO"));
+            return Err(error);
         }
         if disk.ignore_syncs {
             return Ok(());

@@ -1,10 +1,14 @@
 //! Real clusters: what is acknowledged stays, whatever dies.
 
 mod answers;
+mod digests;
 mod disk_faults;
 mod failover;
+mod paused_leader;
 mod power_loss;
 mod recorded_hunt;
 mod standard;
 mod startup;
+mod subscribing;
 mod support;
+mod walkthrough;

@@ -1,7 +1,6 @@
 //! Client connections, no more than a node can carry.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,8 +9,9 @@ use futures::{Stream, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
+use crate::api::ConnectionShare;
 use crate::limits;
 use crate::telemetry::Metrics;
 
@@ -22,6 +22,7 @@ const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 pub(crate) struct ClientConnection {
     stream: TcpStream,
     metrics: Arc<Metrics>,
+    share: ConnectionShare,
     _place: OwnedSemaphorePermit,
 }
 
@@ -48,6 +49,7 @@ pub(crate) fn client_connections(
             let connection = ClientConnection {
                 stream,
                 metrics: metrics.clone(),
+                share: ConnectionShare::default(),
                 _place: place,
             };
             Some((Ok(connection), (listener, places, metrics)))
@@ -76,14 +78,10 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 impl Connected for ClientConnection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = ConnectionShare;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        let address = |address: io::Result<SocketAddr>| address.ok();
-        TcpConnectInfo {
-            local_addr: address(self.stream.local_addr()),
-            remote_addr: address(self.stream.peer_addr()),
-        }
+    fn connect_info(&self) -> ConnectionShare {
+        self.share.clone()
     }
 }
 

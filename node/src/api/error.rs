@@ -125,6 +125,8 @@ pub enum ApiError {
 pub enum Resource {
     /// Bytes of appends in flight.
     AppendBytes,
+    /// Those of one connection.
+    ConnectionBytes,
     /// `Read` streams.
     Reads,
     /// `Subscribe` streams.
@@ -137,6 +139,10 @@ impl Resource {
             Self::AppendBytes => format!(
                 "this node has {} MiB of appends in flight, its limit",
                 limits::IN_FLIGHT_BYTES_MAX >> 20
+            ),
+            Self::ConnectionBytes => format!(
+                "this connection has {} MiB of appends in flight, its limit",
+                limits::IN_FLIGHT_BYTES_PER_CONNECTION_MAX >> 20
             ),
             Self::Reads => format!(
                 "this node has {} reads under way, its limit",

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::append::{batch_answer, committed, missing_batch};
 use super::append_stream::AppendStream;
 use super::call::{Call, LEADER, add_header, is_forwarded};
+use super::connection_share::ConnectionShare;
 use super::context::{NodeContext, Route, ServedPartition};
 use super::delivery::{DeliveryStream, Resumable};
 use super::error::ApiError;
@@ -108,7 +109,12 @@ impl EventService for EventApi {
         request: Request<v1::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
         let call = Call::new(request.metadata());
+        let share = ConnectionShare::of(request.extensions());
         let request = request.into_inner();
+        let _counted = share
+            .map(|share| share.count(request.encoded_len()))
+            .transpose()
+            .map_err(refused)?;
         let (served, route) = self.route(request.partition, &call)?;
         match route {
             Route::Local => append_here(served, &call, request)
@@ -146,7 +152,9 @@ impl EventService for EventApi {
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<AppendStream>, Status> {
         let forwarded = is_forwarded(request.metadata());
-        let stream = AppendStream::new(self.context.clone(), request.into_inner(), forwarded);
+        let share = ConnectionShare::of(request.extensions());
+        let requests = request.into_inner();
+        let stream = AppendStream::new(self.context.clone(), requests, forwarded, share);
         let mut response = Response::new(stream);
         // Which partitions the batches are for is not known yet; a smart client
         // learns the leader of the first one.

@@ -246,7 +246,9 @@ impl OpenStream {
         let metrics = context.metrics().clone();
         match resource {
             Resource::Subscribers => metrics.node.subscribers.inc(),
-            Resource::Reads | Resource::AppendBytes => metrics.node.reads.inc(),
+            Resource::Reads | Resource::AppendBytes | Resource::ConnectionBytes => {
+                metrics.node.reads.inc()
+            }
         };
         Self {
             metrics,
@@ -274,7 +276,9 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         match self.resource {
             Resource::Subscribers => self.metrics.node.subscribers.dec(),
-            Resource::Reads | Resource::AppendBytes => self.metrics.node.reads.dec(),
+            Resource::Reads | Resource::AppendBytes | Resource::ConnectionBytes => {
+                self.metrics.node.reads.dec()
+            }
         };
     }
 }

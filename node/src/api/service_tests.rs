@@ -17,13 +17,13 @@ use huntlog_proto::v1::hunt_service_server::HuntServiceServer;
 use huntlog_storage::{Options, Storage};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Status};
 use tonic_types::{ErrorInfo, StatusExt as _};
 
 use super::*;
 use crate::admin_http::{Health, TroubleKind};
+use crate::connections::client_connections;
 use crate::limits;
 use crate::partition::{LogClock, Partition, PartitionParts, SnapshotEvery};
 use crate::raft::{LocalIdentity, MemberNode, Peers, RaftTimings};
@@ -171,7 +171,8 @@ async fn serve(context: &Arc<NodeContext>) -> Channel {
         )
         .add_service(HuntServiceServer::new(HuntApi::new(context.clone())))
         .add_service(AdminServiceServer::new(AdminApi::new(context.clone())));
-    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    let connections = client_connections(listener, context.metrics().clone());
+    tokio::spawn(server.serve_with_incoming(connections));
     Endpoint::from_shared(format!("http://{address}"))
         .expect("an address")
         .connect_lazy()

@@ -22,6 +22,7 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::{Status, Streaming};
 
 use super::append::{batch_answer, missing_batch, received_result};
+use super::connection_share::{ConnectionShare, Counted};
 use super::context::{NodeContext, Route, ServingState};
 use super::error::ApiError;
 use super::status::Operation;
@@ -47,6 +48,8 @@ pub struct AppendStream<S = Streaming<v1::AppendRequest>> {
     requests_failed: Option<Status>,
     /// Another node has forwarded this stream.
     forwarded: bool,
+    /// Of the client's connection.
+    share: Option<ConnectionShare>,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
     links: Links,
@@ -67,6 +70,8 @@ struct InFlight {
     bytes: usize,
     due: Instant,
     pending: Pending,
+    /// In the connection's share; what was refused is not.
+    _counted: Option<Counted>,
 }
 
 /// Where the answer comes from.
@@ -96,13 +101,19 @@ where
 {
     /// Answers `requests`, forwarding what is for another leader unless it has
     /// been `forwarded` before.
-    pub(super) fn new(context: Arc<NodeContext>, requests: S, forwarded: bool) -> Self {
+    pub(super) fn new(
+        context: Arc<NodeContext>,
+        requests: S,
+        forwarded: bool,
+        share: Option<ConnectionShare>,
+    ) -> Self {
         let serving = WatchStream::new(context.serving());
         Self {
             context,
             requests: Some(requests),
             requests_failed: None,
             forwarded,
+            share,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             links: Links::default(),
@@ -149,9 +160,20 @@ where
             bytes: 0,
             due: Instant::now() + limits::REQUEST_DEADLINE_DEFAULT,
             pending: Pending::Failed(Box::default()),
+            _counted: None,
         };
-        match self.propose(partition, batch) {
-            Ok((pending, bytes)) => {
+        let counted = batch
+            .as_ref()
+            .zip(self.share.as_ref())
+            .map(|(batch, share)| share.count(batch.encoded_len()))
+            .transpose();
+        let proposed = counted.and_then(|counted| {
+            let (pending, bytes) = self.propose(partition, batch)?;
+            Ok((pending, bytes, counted))
+        });
+        match proposed {
+            Ok((pending, bytes, counted)) => {
+                taken._counted = counted;
                 if matches!(pending, Pending::Forwarded { .. }) {
                     taken.due += limits::FORWARD_ANSWER_GRACE;
                 }

@@ -50,7 +50,7 @@ fn reason(response: &v1::AppendStreamResponse) -> &str {
 #[tokio::test]
 async fn failures_are_answered_in_band_in_the_order_of_the_requests() {
     let requests = futures::stream::iter((1..=300).map(|sequence| Ok(request("s", sequence))));
-    let stream = AppendStream::new(context(), requests, false);
+    let stream = AppendStream::new(context(), requests, false, None);
     let answers: Vec<_> = stream
         .map(|answer| answer.expect("in band"))
         .collect()
@@ -70,7 +70,7 @@ async fn what_is_taken_is_answered_before_a_broken_request_ends_the_stream() {
         Err(Status::invalid_argument("no protobuf")),
         Ok(request("s", 2)),
     ]);
-    let mut stream = AppendStream::new(context(), requests, false);
+    let mut stream = AppendStream::new(context(), requests, false, None);
     let first = stream.next().await.expect("one").expect("in band");
     assert_eq!(first.sequence, 1);
     let status = stream.next().await.expect("the end").expect_err("broken");
@@ -83,7 +83,7 @@ async fn a_draining_node_ends_idle_streams() {
     let context = context();
     let (sender, requests) = tokio::sync::mpsc::channel(4);
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
-    let mut stream = AppendStream::new(context.clone(), requests, false);
+    let mut stream = AppendStream::new(context.clone(), requests, false, None);
     assert!(stream.next().now_or_never().is_none());
     sender.send(Ok(request("s", 1))).await.expect("room");
     context.drain();
@@ -98,7 +98,7 @@ async fn a_draining_node_ends_idle_streams() {
 #[tokio::test(start_paused = true)]
 async fn an_overdue_batch_is_unknown_and_those_behind_it_are_waited_for() {
     let requests = futures::stream::pending::<Result<v1::AppendRequest, Status>>();
-    let mut stream = AppendStream::new(context(), requests, false);
+    let mut stream = AppendStream::new(context(), requests, false, None);
     let started = Instant::now();
     let mut senders = Vec::new();
     for sequence in 1..=2 {
@@ -116,6 +116,7 @@ async fn an_overdue_batch_is_unknown_and_those_behind_it_are_waited_for() {
                 session: "s".to_owned(),
                 receiver,
             },
+            _counted: None,
         });
     }
     for sequence in 1..=2 {

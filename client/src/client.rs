@@ -226,7 +226,7 @@ impl Client {
     ///
     /// # Errors
     /// Refused, or no answer; an attempt that may have had an effect is not
-    /// repeated.
+    /// repeated unless a node is named.
     pub async fn transfer_leader(
         &self,
         to_node_id: u64,
@@ -236,10 +236,121 @@ impl Client {
             partition: self.partition(),
             to_node_id,
         };
+        // Who leads already is handed nothing; another follower each time would
+        // be.
+        let repeat = match to_node_id {
+            0 => Repeat::OnlyIfNotApplied,
+            _ => Repeat::Idempotent,
+        };
         self.cluster
-            .call(timeout, Repeat::OnlyIfNotApplied, |attempt| {
+            .call(timeout, repeat, |attempt| {
                 let request = attempt.request(message);
                 async move { attempt.admin().transfer_leader(request).await }
+            })
+            .await
+    }
+
+    /// Forms a cluster of nodes that wait for one; safe to repeat. Ask the node
+    /// with the lowest id: another names it.
+    ///
+    /// # Errors
+    /// Refused, or no answer in time.
+    pub async fn init_cluster(
+        &self,
+        members: Vec<v1::NodeAddress>,
+    ) -> Result<v1::InitClusterResponse, CallError> {
+        let timeout = self.cluster.options.timeout;
+        let message = v1::InitClusterRequest { members };
+        self.cluster
+            .call(timeout, Repeat::Idempotent, |attempt| {
+                let request = attempt.request(message.clone());
+                async move { attempt.admin().init_cluster(request).await }
+            })
+            .await
+    }
+
+    /// The members, as the leader knows them.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn members(&self) -> Result<v1::ListMembersResponse, CallError> {
+        let timeout = self.cluster.options.timeout;
+        let message = v1::ListMembersRequest {
+            partition: self.partition(),
+        };
+        self.cluster
+            .call(timeout, Repeat::Idempotent, |attempt| {
+                let request = attempt.request(message);
+                async move { attempt.admin().list_members(request).await }
+            })
+            .await
+    }
+
+    /// Makes a waiting node a learner; safe to repeat.
+    ///
+    /// # Errors
+    /// Refused, no answer in time, or written and not known to be in force
+    /// ([`Reason::ChangeUnfinished`](crate::Reason::ChangeUnfinished)).
+    pub async fn add_member(
+        &self,
+        node: v1::NodeAddress,
+    ) -> Result<v1::AddMemberResponse, CallError> {
+        let timeout = self.cluster.options.timeout;
+        let message = v1::AddMemberRequest {
+            partition: self.partition(),
+            node: Some(node),
+        };
+        self.cluster
+            .call(timeout, Repeat::Idempotent, |attempt| {
+                let request = attempt.request(message.clone());
+                async move { attempt.admin().add_member(request).await }
+            })
+            .await
+    }
+
+    /// Makes a learner a voter, waiting within the client's time-out until it
+    /// has caught up; safe to repeat.
+    ///
+    /// # Errors
+    /// As [`Self::add_member`].
+    pub async fn promote_member(
+        &self,
+        node_id: u64,
+        force: bool,
+    ) -> Result<v1::PromoteMemberResponse, CallError> {
+        let timeout = self.cluster.options.timeout;
+        let message = v1::PromoteMemberRequest {
+            partition: self.partition(),
+            node_id,
+            force,
+        };
+        self.cluster
+            .call(timeout, Repeat::Idempotent, |attempt| {
+                let request = attempt.request(message);
+                async move { attempt.admin().promote_member(request).await }
+            })
+            .await
+    }
+
+    /// Removes a member for ever; safe to repeat.
+    ///
+    /// # Errors
+    /// As [`Self::add_member`].
+    pub async fn remove_member(
+        &self,
+        node_id: u64,
+        force: bool,
+    ) -> Result<v1::RemoveMemberResponse, CallError> {
+        let timeout = self.cluster.options.timeout;
+        let message = v1::RemoveMemberRequest {
+            partition: self.partition(),
+            node_id,
+            force,
+        };
+        self.cluster
+            .call(timeout, Repeat::Idempotent, |attempt| {
+                let request = attempt.request(message);
+                async move { attempt.admin().remove_member(request).await }
             })
             .await
     }

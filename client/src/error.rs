@@ -28,12 +28,14 @@ pub enum Reason {
     OutOfRange,
     NotFound,
     UnknownPartition,
+    /// A change of the members is in the log and not known to be in force.
+    ChangeUnfinished,
     /// One this release does not know, or none at all (empty).
     Other(String),
 }
 
 impl Reason {
-    const KNOWN: [(Reason, &'static str); 17] = [
+    const KNOWN: [(Reason, &'static str); 18] = [
         (Reason::NoLeader, "NO_LEADER"),
         (Reason::Draining, "DRAINING"),
         (Reason::Starting, "STARTING"),
@@ -51,6 +53,7 @@ impl Reason {
         (Reason::OutOfRange, "OUT_OF_RANGE"),
         (Reason::NotFound, "NOT_FOUND"),
         (Reason::UnknownPartition, "UNKNOWN_PARTITION"),
+        (Reason::ChangeUnfinished, "CHANGE_UNFINISHED"),
     ];
 
     /// The reason of this name.

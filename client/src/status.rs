@@ -54,6 +54,8 @@ pub fn handling(refusal: &Refusal) -> Handling {
         Reason::Invalid | Reason::OutOfRange | Reason::NotFound | Reason::UnknownPartition => {
             Handling::Invalid
         }
+        // Asking again tells no more than that a change is in progress.
+        Reason::ChangeUnfinished => Handling::Unsure,
         // A delay is only given where a retry can help.
         Reason::Other(_) => match refusal.code {
             Code::ResourceExhausted => Handling::Overloaded,

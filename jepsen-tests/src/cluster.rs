@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::config::{specs, toml};
+use crate::config::{NodeSpec, spec, specs, toml};
 use crate::disk::{DiskError, LoopDisk};
 use crate::node::{NodeProcess, ProcessError};
 
@@ -62,9 +62,7 @@ impl Cluster {
             .map_err(|source| ProcessError::io("making a temporary directory", source))?;
         let specs = specs(dir.path(), count);
         for spec in &specs {
-            fs::create_dir_all(&spec.dir)
-                .and_then(|()| fs::write(spec.config_file(), toml(spec, &specs, extra)))
-                .map_err(|source| ProcessError::io("writing a configuration", source))?;
+            write_files(spec, &specs, extra)?;
         }
         Ok(Self {
             nodes: specs.into_iter().map(NodeProcess::new).collect(),
@@ -112,6 +110,30 @@ impl Cluster {
             self.disk(*id).remount()?;
         }
         Ok(())
+    }
+
+    /// The same, of nodes that wait to be given a cluster.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn prepare_waiting(count: u64) -> Result<Self, ClusterError> {
+        let mut cluster = Self::prepare(0, "")?;
+        for id in 1..=count {
+            cluster.prepare_node(id, "")?;
+        }
+        Ok(cluster)
+    }
+
+    /// Writes the configuration of one more node, which waits to be given a
+    /// cluster, and does not start it.
+    ///
+    /// # Errors
+    /// When the files can not be written.
+    pub fn prepare_node(&mut self, id: u64, extra: &str) -> Result<&NodeSpec, ClusterError> {
+        let spec = spec(self.dir.path(), id);
+        write_files(&spec, &[], extra)?;
+        self.nodes.push(NodeProcess::new(spec));
+        Ok(self.nodes.last().expect("one was pushed").spec())
     }
 
     /// Starts `count` nodes and waits until all are ready.
@@ -285,6 +307,12 @@ impl Cluster {
         }
         text
     }
+}
+
+fn write_files(spec: &NodeSpec, members: &[NodeSpec], extra: &str) -> Result<(), ClusterError> {
+    fs::create_dir_all(&spec.dir)
+        .and_then(|()| fs::write(spec.config_file(), toml(spec, members, extra)))
+        .map_err(|source| ProcessError::io("writing a configuration", source).into())
 }
 
 /// A connection to `address`; `None` when nobody listens.

@@ -50,23 +50,25 @@ impl NodeSpec {
 
 /// `count` nodes with files under `dir`.
 pub fn specs(dir: &Path, count: u64) -> Vec<NodeSpec> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let pid = std::process::id();
-    (1..=count)
-        .map(|id| {
-            // 127.64.0.0/10, spread by process and node: 22 bits.
-            let serial = (pid.wrapping_mul(64)).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-            let [_, b, c, d] = (serial & 0x3f_ffff).to_be_bytes();
-            NodeSpec {
-                id,
-                ip: format!("127.{}.{c}.{d}", 64 + (b & 0x3f)),
-                dir: dir.join(format!("node{id}")),
-            }
-        })
-        .collect()
+    (1..=count).map(|id| spec(dir, id)).collect()
 }
 
-/// The configuration of `spec` in a cluster of `all`, with `extra` sections.
+/// The node `id` with files under `dir`.
+pub fn spec(dir: &Path, id: u64) -> NodeSpec {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let pid = std::process::id();
+    // 127.64.0.0/10, spread by process and node: 22 bits.
+    let serial = (pid.wrapping_mul(64)).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    let [_, b, c, d] = (serial & 0x3f_ffff).to_be_bytes();
+    NodeSpec {
+        id,
+        ip: format!("127.{}.{c}.{d}", 64 + (b & 0x3f)),
+        dir: dir.join(format!("node{id}")),
+    }
+}
+
+/// The configuration of `spec` in a cluster of `all`, with `extra` sections;
+/// with nobody in `all` the node waits to be given a cluster.
 pub fn toml(spec: &NodeSpec, all: &[NodeSpec], extra: &str) -> String {
     let mut text = String::new();
     let _ = write!(

@@ -21,7 +21,8 @@ Exit status:
   3  could not start here: a port is taken, the data directory is not writable
      or in use by another process
   4  refused to run with this data directory: damaged, of another node or
-     cluster, or behind what its peers remember: an operator has to decide
+     cluster, of a member that was removed, or behind what its peers remember:
+     an operator has to decide
 
 A supervisor should restart the node after 1 only.";
 

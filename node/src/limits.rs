@@ -196,6 +196,16 @@ const _: () = assert!(READ_MESSAGE_BYTES_MAX < 4 * MIB);
 
 /// Voters of a cluster; more only make every write wait for more disks.
 pub const VOTERS_MAX: usize = 7;
+/// Members of a cluster, learners included.
+pub const MEMBERS_MAX: usize = 2 * VOTERS_MAX;
+/// Ids of removed members that are kept one by one; of more the lowest are
+/// forgotten, and every lower id counts as used.
+pub const RETIRED_IDS_MAX: usize = 1024;
+/// A learner that lacks more entries than this is not promoted: what it lacks
+/// then holds up commits.
+pub const PROMOTE_LAG_ENTRIES_MAX: u64 = 1_000;
+/// A change of the members is answered within this time, done or not.
+pub const MEMBER_CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Entry bytes of one AppendEntries message; a larger single entry goes alone.
 pub const REPLICATION_BYTES_MAX: usize = LOG_READ_BYTES_MAX;
 /// Entries of one AppendEntries message.

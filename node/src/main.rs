@@ -133,6 +133,7 @@ fn give_up(error: &NodeError) -> ExitStatus {
         | NodeError::Identity(_)
         | NodeError::Formation(_)
         | NodeError::Stale(_)
+        | NodeError::Removed(_)
         | NodeError::Differs(_)
         | NodeError::Contradicted(_) => ExitStatus::Data,
         NodeError::Partition(_)

@@ -14,8 +14,9 @@ use tokio::task::JoinSet;
 use crate::admin_http::{AdminServer, Health, TroubleKind, Warning};
 use crate::api::{NodeContext, NodeInfo};
 use crate::cluster::{
-    DiffersFromLeader, FormationError, IdentityFault, NodeIdentity, PeerState, StaleDirectory,
-    compare_digests, compare_with_leader, exchange_clocks, finish_forming, form, load_or_mint,
+    DiffersFromLeader, FollowMembersError, FormationError, IdentityFault, MemberChanger,
+    NodeIdentity, PeerState, RemovedFromCluster, StaleDirectory, compare_digests,
+    compare_with_leader, exchange_clocks, finish_forming, follow_members, form, load_or_mint,
     refuse_stale_directory, remember_peers,
 };
 use crate::config::{BindError, Config, DataDirError, Port};
@@ -86,9 +87,21 @@ pub enum NodeError {
     /// This node's state differs from that of a quorum.
     #[error(transparent)]
     Contradicted(#[from] QuorumContradicts),
+    /// The cluster has removed this node.
+    #[error(transparent)]
+    Removed(#[from] RemovedFromCluster),
     /// A part of the node panicked.
     #[error("a part of the node panicked: {0}; restart the node")]
     Panicked(String),
+}
+
+impl From<FollowMembersError> for NodeError {
+    fn from(error: FollowMembersError) -> Self {
+        match error {
+            FollowMembersError::Removed(removed) => removed.into(),
+            FollowMembersError::Identity(fault) => fault.into(),
+        }
+    }
 }
 
 /// A running node.
@@ -116,6 +129,7 @@ struct BringUp {
     metrics: Arc<Metrics>,
     clock: Arc<LogClock>,
     partitions: Arc<Mutex<Vec<Arc<Partition>>>>,
+    changer: Arc<MemberChanger>,
 }
 
 impl Node {
@@ -163,6 +177,8 @@ impl Node {
             peers.clone(),
             stopped.clone(),
         ));
+        let changer = Arc::new(MemberChanger::new(peer_state.clone()));
+        context.administer(changer.clone());
         let servers = GrpcServers::start(
             client_port,
             peer_port,
@@ -185,6 +201,7 @@ impl Node {
                 context: context.clone(),
                 metrics,
                 partitions: partitions.clone(),
+                changer,
             }
             .run(),
         );
@@ -301,19 +318,22 @@ fn log_report(report: &OpenReport) {
 impl BringUp {
     async fn run(self) -> Result<(), NodeError> {
         let formed_before = self.identity.formed();
-        if !formed_before {
-            self.health.report(
-                TroubleKind::Forming,
-                None,
-                "waiting for the initial members of the cluster",
-            );
-        }
         let initial = initial_members(&self.config);
+        if !formed_before {
+            let waiting = if initial.is_empty() {
+                "this node belongs to no cluster: waiting for `huntctl cluster init`, or for `huntctl member add` on a cluster"
+            } else {
+                "waiting for the initial members of the cluster"
+            };
+            tracing::info!("{waiting}");
+            self.health.report(TroubleKind::Forming, None, waiting);
+        }
         form(
             &self.identity,
             &self.peers,
             &initial,
             self.peer_state.adopted(),
+            self.peer_state.known_otherwise(),
         )
         .await?;
         self.health.resolve(TroubleKind::Forming, None);
@@ -366,8 +386,21 @@ impl BringUp {
                     self.clock.clone(),
                     self.metrics.clone(),
                 );
+                async { Err(clocks.await.into()) }
+            });
+            watchers.spawn({
+                let following = follow_members(
+                    self.identity.clone(),
+                    self.peers.clone(),
+                    self.peer_state.memory().clone(),
+                    partition.clone(),
+                );
+                async { following.await.map_err(NodeError::from) }
+            });
+            watchers.spawn({
+                let finishing = self.changer.clone().finish_changes(partition.clone());
                 async {
-                    clocks.await;
+                    finishing.await;
                     Ok(())
                 }
             });
@@ -431,6 +464,7 @@ fn initial_members(config: &Config) -> BTreeMap<NodeId, MemberNode> {
                     uuid: String::new(),
                     peer_address: member.peer_address.to_string(),
                     client_address: member.client_address.to_string(),
+                    ..MemberNode::default()
                 },
             )
         })

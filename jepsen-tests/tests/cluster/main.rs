@@ -4,6 +4,7 @@ mod answers;
 mod digests;
 mod disk_faults;
 mod failover;
+mod members;
 mod paused_leader;
 mod power_loss;
 mod recorded_hunt;

@@ -15,14 +15,15 @@ use super::error::ApiError;
 use super::forward::forward_unary;
 use super::page::{cut, page};
 use super::reading::{duration_to_proto, read_mark};
-use super::replica_status::RaftStatus;
+use super::replica_status::{MemberStatus, RaftStatus};
 use super::status::Operation;
 use crate::admin_http::{HealthState, Trouble, TroubleKind};
+use crate::raft::NodeId;
 use crate::wire::{ReadLevel, session_to_proto, timestamp_of_ms};
 
 /// Serves `AdminService`.
 pub struct AdminApi {
-    context: Arc<NodeContext>,
+    pub(super) context: Arc<NodeContext>,
 }
 
 impl AdminApi {
@@ -144,6 +145,49 @@ impl AdminService for AdminApi {
             .map(Response::new)
             .map_err(|error| error.into_status(Operation::Read))
     }
+
+    async fn init_cluster(
+        &self,
+        request: Request<v1::InitClusterRequest>,
+    ) -> Result<Response<v1::InitClusterResponse>, Status> {
+        let call = Call::new(request.metadata());
+        self.init(request.into_inner(), call)
+            .await
+            .map(Response::new)
+            .map_err(|error| error.into_status(Operation::Write))
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        let call = Call::new(request.metadata());
+        self.list(request.into_inner(), call).await
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<v1::AddMemberRequest>,
+    ) -> Result<Response<v1::AddMemberResponse>, Status> {
+        let call = Call::new(request.metadata());
+        self.add(request.into_inner(), call).await
+    }
+
+    async fn promote_member(
+        &self,
+        request: Request<v1::PromoteMemberRequest>,
+    ) -> Result<Response<v1::PromoteMemberResponse>, Status> {
+        let call = Call::new(request.metadata());
+        self.promote(request.into_inner(), call).await
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        let call = Call::new(request.metadata());
+        self.remove(request.into_inner(), call).await
+    }
 }
 
 async fn partition_status(served: &ServedPartition, health: &HealthState) -> v1::PartitionStatus {
@@ -165,18 +209,7 @@ async fn partition_status(served: &ServedPartition, health: &HealthState) -> v1:
         term: raft.term,
         leader_id: raft.leader.unwrap_or(0),
         ready: is_ready(partition.id(), health),
-        members: raft
-            .members
-            .into_iter()
-            .map(|(node_id, member)| v1::Member {
-                node_id,
-                node_uuid: member.node.uuid,
-                client_address: member.node.client_address,
-                peer_address: member.node.peer_address,
-                voter: member.voter,
-                matched_log_index: member.matched_log_index,
-            })
-            .collect(),
+        members: raft.members.into_iter().map(member_to_proto).collect(),
         last_log_index: raft.last_log_index,
         durable_log_index: log.durable_index().unwrap_or(0),
         committed_log_index: raft.committed_log_index,
@@ -190,6 +223,19 @@ async fn partition_status(served: &ServedPartition, health: &HealthState) -> v1:
         digest: digest.map_or_else(Bytes::new, |check| Bytes::copy_from_slice(&check.digest.0)),
         digest_log_index: digest.map_or(0, |check| check.index),
         since_leader_contact: contact.and_then(duration_to_proto),
+    }
+}
+
+/// A member, with what is known of it here.
+pub(super) fn member_to_proto((node_id, member): (NodeId, MemberStatus)) -> v1::Member {
+    v1::Member {
+        node_id,
+        node_uuid: member.node.uuid,
+        client_address: member.node.client_address,
+        peer_address: member.node.peer_address,
+        voter: member.voter,
+        matched_log_index: member.matched_log_index,
+        since_contact: member.since_contact.and_then(duration_to_proto),
     }
 }
 

@@ -9,6 +9,7 @@ use super::error::{ApiError, Resource};
 use super::forward::Leader;
 use super::replica_status::LeaderContact;
 use crate::admin_http::Health;
+use crate::cluster::MemberChanger;
 use crate::limits;
 use crate::partition::{Leadership, Partition};
 use crate::raft::Peers;
@@ -40,6 +41,7 @@ pub struct NodeContext {
     health: Health,
     state: watch::Sender<ServingState>,
     partitions: OnceLock<BTreeMap<u32, ServedPartition>>,
+    changer: OnceLock<Arc<MemberChanger>>,
     append_budget: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     subscribers: Arc<Semaphore>,
@@ -72,6 +74,7 @@ impl NodeContext {
             health,
             state: watch::Sender::new(ServingState::Starting),
             partitions: OnceLock::new(),
+            changer: OnceLock::new(),
             append_budget: Arc::new(Semaphore::new(limits::IN_FLIGHT_APPENDS_MAX)),
             reads: Arc::new(Semaphore::new(limits::READS_MAX)),
             subscribers: Arc::new(Semaphore::new(limits::SUBSCRIBERS_MAX)),
@@ -109,6 +112,19 @@ impl NodeContext {
             }
             starting
         });
+    }
+
+    /// From now on members can be changed, by `changer`.
+    ///
+    /// # Panics
+    /// When called twice.
+    pub fn administer(&self, changer: Arc<MemberChanger>) {
+        assert!(self.changer.set(changer).is_ok(), "called once");
+    }
+
+    /// Who changes members.
+    pub(super) fn changer(&self) -> Result<&Arc<MemberChanger>, ApiError> {
+        self.changer.get().ok_or(ApiError::Starting)
     }
 
     /// From now on nothing new is taken: writes are refused, subscriptions end

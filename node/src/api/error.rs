@@ -1,5 +1,6 @@
 //! Everything that can come of a request except its answer.
 
+use crate::cluster::{InitError, MemberError};
 use crate::limits;
 use crate::partition::{AdminError, ReadEventsError, ReadIndexError, WriteError};
 use crate::raft::NodeId;
@@ -115,6 +116,15 @@ pub enum ApiError {
     /// An operator's request failed.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// A change of the members was refused, or is not known to be done.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// No cluster was formed.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The node belongs to no cluster, and none was named.
+    #[error("this node belongs to no cluster, and none is being formed")]
+    NotFormed,
     /// A task of this node ended before its work.
     #[error("this node dropped the request")]
     Dropped,

@@ -17,6 +17,7 @@ mod forward;
 mod forward_guard;
 mod forward_read;
 mod hunt_service;
+mod member_calls;
 mod page;
 mod reading;
 mod replica_status;

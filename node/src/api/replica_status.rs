@@ -33,6 +33,8 @@ pub(super) struct MemberStatus {
     pub(super) voter: bool,
     /// Known while this node leads.
     pub(super) matched_log_index: Option<u64>,
+    /// Known while this node leads, unless it never heard from it.
+    pub(super) since_contact: Option<Duration>,
 }
 
 impl RaftStatus {
@@ -43,6 +45,10 @@ impl RaftStatus {
         let matched = |id: &NodeId| {
             let matched = metrics.replication.as_ref()?.get(id)?;
             Some(matched.map_or(0, |log_id| log_id.index))
+        };
+        let since_contact = |id: &NodeId| {
+            let acked = metrics.heartbeat.as_ref().and_then(|acked| *acked.get(id)?);
+            acked.map(|at| at.elapsed())
         };
         Self {
             state: metrics.state,
@@ -59,6 +65,7 @@ impl RaftStatus {
                         node: node.clone(),
                         voter: voters.contains(id),
                         matched_log_index: matched(id),
+                        since_contact: since_contact(id),
                     };
                     (*id, member)
                 })

@@ -146,6 +146,7 @@ pub(super) fn leader_at(id: NodeId, peer_address: String) -> Leader {
             uuid: String::new(),
             peer_address,
             client_address: "leader:7650".to_owned(),
+            ..MemberNode::default()
         },
     }
 }

@@ -84,6 +84,7 @@ impl Cluster {
             uuid: "1".repeat(32),
             peer_address: "127.0.0.1:1".to_owned(),
             client_address: "127.0.0.1:2".to_owned(),
+            ..MemberNode::default()
         };
         partition
             .initialize(BTreeMap::from([(1, own)]))

@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::error::ApiError;
+use crate::cluster::{FormationError, InitError, MemberError};
 use crate::limits;
 use crate::partition::{AdminError, ReadEventsError, ReadIndexError, WriteError};
 use crate::raft::NodeId;
@@ -351,6 +352,10 @@ fn row(error: &ApiError) -> Row {
                 .next("resume at `next_offset`, and take messages faster")
         }
         ApiError::Admin(error) => admin_row(error),
+        ApiError::Member(error) => member_row(error),
+        ApiError::Init(error) => init_row(error),
+        ApiError::NotFormed => Row::precondition("NOT_FORMED")
+            .next("name the members of a new cluster, or add this node to one that exists"),
         ApiError::Dropped => node_failed(),
     }
 }
@@ -513,6 +518,101 @@ fn admin_row(error: &AdminError) -> Row {
         }
         AdminError::Empty => Row::precondition("LOG_EMPTY").next("append something first"),
         AdminError::Stopped(_) => node_failed(),
+    }
+}
+
+fn init_row(error: &InitError) -> Row {
+    match error {
+        InitError::NotListed(_) => {
+            Row::new(Code::InvalidArgument, "INVALID", Disposition::NotApplied)
+                .next("ask a node that is on the list, or put this one on it")
+        }
+        InitError::NotCoordinator { id, client_address } => Row::unavailable(
+            "NOT_COORDINATOR",
+            Disposition::NotApplied,
+            limits::RETRY_DELAY_UNAVAILABLE,
+        )
+        .with("leader_id", id)
+        .with("leader_address", client_address)
+        .next("ask that node"),
+        InitError::Silent(_) => Row::unavailable(
+            "NODE_UNREACHABLE",
+            Disposition::NotApplied,
+            limits::RETRY_DELAY_UNAVAILABLE,
+        )
+        .next("start them, or correct their addresses, and repeat the request"),
+        InitError::Formation(FormationError::Identity(_)) => node_failed(),
+        InitError::Formation(_) => {
+            Row::precondition("WRONG_NODE").next("correct the list, or those nodes' configurations")
+        }
+    }
+}
+
+fn member_row(error: &MemberError) -> Row {
+    let taken = |reason| Row::new(Code::AlreadyExists, reason, Disposition::NotApplied);
+    let unavailable = |reason| {
+        Row::unavailable(
+            reason,
+            Disposition::NotApplied,
+            limits::RETRY_DELAY_UNAVAILABLE,
+        )
+    };
+    match error {
+        MemberError::NotLeader(_) => unavailable("NOT_LEADER"),
+        MemberError::HandedOver { leader, node } => {
+            not_leader(*leader, Some(&node.client_address))
+        }
+        MemberError::NotHandedOver(_) => unavailable("NOT_HANDED_OVER"),
+        MemberError::InProgress => Row::precondition("CHANGE_IN_PROGRESS")
+            .next("wait until the list of members shows it done, then repeat the request"),
+        MemberError::IdTaken { id, address } => taken("MEMBER_EXISTS")
+            .with("node_id", id)
+            .with("address", address)
+            .next("choose an id never used before"),
+        MemberError::IdRetired(id) => taken("ID_RETIRED")
+            .with("node_id", id)
+            .next("choose an id never used before"),
+        MemberError::AddressTaken { address, by } => taken("ADDRESS_TAKEN")
+            .with("address", address)
+            .with("node_id", by)
+            .next("choose another, or remove that node first"),
+        MemberError::DirectoryTaken { by, .. } => Row::precondition("WRONG_NODE")
+            .with("node_id", by)
+            .next("give the new node an empty data directory of its own"),
+        MemberError::Emptied { id, .. } => Row::precondition("NODE_EMPTIED")
+            .with("node_id", id)
+            .next("restore its directory, or remove it and add it again, emptied, under an id never used before"),
+        MemberError::NotAMember(id) => not_found("member")
+            .with("node_id", id)
+            .next("the list of members names those there are"),
+        MemberError::LastVoter(_) => {
+            Row::precondition("LAST_VOTER").next("add and promote another one first")
+        }
+        MemberError::TooMany { limit, .. } => Row::precondition("TOO_MANY_MEMBERS")
+            .with("limit", limit)
+            .next("remove one first"),
+        MemberError::Unreachable { address, .. } => Row::precondition("NODE_UNREACHABLE")
+            .with("address", address)
+            .next("start the node without cluster.initial_members, or correct the address, and repeat the request"),
+        MemberError::WrongNode { address, .. } => Row::precondition("WRONG_NODE")
+            .with("address", address)
+            .next("correct the address or that node's configuration; a node of another cluster needs an empty data directory"),
+        MemberError::Silent(id) => Row::precondition("NODE_SILENT")
+            .with("node_id", id)
+            .next("start it, and repeat the request; a silent voter is one failure the cluster does not survive any more, force makes it one all the same"),
+        MemberError::CatchingUp { id, matched, last } => unavailable("CATCHING_UP")
+            .with("node_id", id)
+            .with("actual", matched)
+            .with("expected", last)
+            .next("repeat the request until it has caught up"),
+        MemberError::QuorumLoss { loss, .. } => Row::precondition("QUORUM_AT_RISK")
+            .with("answering", loss.answering())
+            .with("needed", loss.needed)
+            .next("bring silent nodes back, or remove them first; force does it all the same, at that price"),
+        MemberError::Unfinished { .. } => {
+            Row::new(Code::DeadlineExceeded, "CHANGE_UNFINISHED", Disposition::Unknown)
+                .next("it goes on once enough voters answer: look at the list of members before you repeat it")
+        }
     }
 }
 

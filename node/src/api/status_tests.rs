@@ -84,6 +84,7 @@ fn leader() -> Option<MemberNode> {
         uuid: String::new(),
         peer_address: "10.0.0.2:7651".to_owned(),
         client_address: "10.0.0.2:7650".to_owned(),
+        ..MemberNode::default()
     })
 }
 
@@ -516,4 +517,153 @@ fn an_operators_failures_say_what_may_still_happen() {
     let details = status.get_error_details();
     let violations = &details.bad_request().expect("the field").field_violations;
     assert_eq!(violations[0].field, "to_node_id");
+}
+
+/// Every refusal of a change of the members says that nothing was applied; only
+/// what is in the log and not committed is unknown.
+#[test]
+fn refused_changes_of_members_say_that_nothing_was_applied() {
+    use std::collections::BTreeSet;
+
+    use crate::cluster::keeps_quorum;
+
+    let address = || "a:1".to_owned();
+    let set = |ids: &[NodeId]| -> BTreeSet<NodeId> { ids.iter().copied().collect() };
+    let loss =
+        || keeps_quorum(&set(&[1, 2, 3]), &set(&[1, 3]), &set(&[1, 2])).expect_err("2 is needed");
+    let member = |error: MemberError| ApiError::Member(error);
+    let message = write(
+        || {
+            member(MemberError::QuorumLoss {
+                change: "removing node 2".to_owned(),
+                loss: loss(),
+            })
+        },
+        (
+            Code::FailedPrecondition,
+            "QUORUM_AT_RISK",
+            "NOT_APPLIED",
+            false,
+        ),
+        &[("answering", "1"), ("needed", "2")],
+    );
+    assert!(
+        message.starts_with("removing node 2 would leave too few who answer: of the voters 1, 3"),
+        "{message}"
+    );
+    write(
+        || {
+            member(MemberError::CatchingUp {
+                id: 4,
+                matched: 10,
+                last: 5_000,
+            })
+        },
+        (Code::Unavailable, "CATCHING_UP", "NOT_APPLIED", true),
+        &[("node_id", "4"), ("actual", "10"), ("expected", "5000")],
+    );
+    write(
+        || member(MemberError::IdRetired(4)),
+        (Code::AlreadyExists, "ID_RETIRED", "NOT_APPLIED", false),
+        &[("node_id", "4")],
+    );
+    write(
+        || {
+            member(MemberError::Unfinished {
+                after: Duration::from_secs(5),
+                cause: String::new(),
+            })
+        },
+        (
+            Code::DeadlineExceeded,
+            "CHANGE_UNFINISHED",
+            "UNKNOWN",
+            false,
+        ),
+        &[],
+    );
+    for (error, code, reason) in [
+        (
+            MemberError::InProgress,
+            Code::FailedPrecondition,
+            "CHANGE_IN_PROGRESS",
+        ),
+        (
+            MemberError::IdTaken {
+                id: 2,
+                address: address(),
+            },
+            Code::AlreadyExists,
+            "MEMBER_EXISTS",
+        ),
+        (
+            MemberError::AddressTaken {
+                address: address(),
+                by: 2,
+            },
+            Code::AlreadyExists,
+            "ADDRESS_TAKEN",
+        ),
+        (
+            MemberError::Emptied {
+                id: 2,
+                address: address(),
+                known: "1".repeat(32),
+                found: "2".repeat(32),
+            },
+            Code::FailedPrecondition,
+            "NODE_EMPTIED",
+        ),
+        (MemberError::NotAMember(9), Code::NotFound, "NOT_FOUND"),
+        (
+            MemberError::LastVoter(1),
+            Code::FailedPrecondition,
+            "LAST_VOTER",
+        ),
+        (
+            MemberError::Silent(4),
+            Code::FailedPrecondition,
+            "NODE_SILENT",
+        ),
+        (
+            MemberError::Unreachable {
+                address: address(),
+                cause: "refused".to_owned(),
+            },
+            Code::FailedPrecondition,
+            "NODE_UNREACHABLE",
+        ),
+        (
+            MemberError::WrongNode {
+                address: address(),
+                what: "is node 5, not node 4".to_owned(),
+            },
+            Code::FailedPrecondition,
+            "WRONG_NODE",
+        ),
+    ] {
+        let status = seen(member(error), Operation::Write);
+        assert_eq!((status.code, &*status.reason), (code, reason));
+        assert_eq!(status.disposition.as_deref(), Some("NOT_APPLIED"));
+        assert!(!status.retries, "{reason}");
+        assert!(
+            status.message.contains("; nothing was applied; "),
+            "{}",
+            status.message
+        );
+    }
+}
+
+#[test]
+fn who_forms_a_cluster_is_named() {
+    write(
+        || {
+            ApiError::Init(InitError::NotCoordinator {
+                id: 1,
+                client_address: "a:7650".to_owned(),
+            })
+        },
+        (Code::Unavailable, "NOT_COORDINATOR", "NOT_APPLIED", true),
+        &[("leader_id", "1"), ("leader_address", "a:7650")],
+    );
 }

@@ -1,4 +1,4 @@
-//! Forming a cluster from the configuration.
+//! Forming a cluster, of the initial members of the configuration.
 //!
 //! The initial member with the lowest id coordinates. It asks every other for
 //! its uuid, and once all have answered and none belongs to a cluster, it mints
@@ -8,6 +8,9 @@
 //! repeated. The others wait, and ask around meanwhile: a peer that knows a
 //! cluster in which this node's id has another uuid ends the start, since this
 //! directory was emptied or replaced.
+//!
+//! A node whose configuration names no initial members waits to be given a
+//! cluster: by an operator's init, or by a cluster that adds it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,11 +19,13 @@ use std::time::Duration;
 use huntlog_proto::peer;
 use tokio::sync::watch;
 
-use super::hello::say_hello;
-use super::identity::{IdentityFault, NodeIdentity, member_from_proto, new_uuid};
+use super::hello::{Whom, say_hello};
+use super::identity::{IdentityFault, NodeIdentity, new_uuid};
 use crate::limits;
 use crate::partition::Partition;
-use crate::raft::{LocalIdentity, MemberNode, NodeId, PROTOCOL_VERSION, Peers, Purpose};
+use crate::raft::{
+    LocalIdentity, MemberNode, NodeId, PROTOCOL_VERSION, Peers, Purpose, member_from_proto,
+};
 
 /// Between two rounds of asking the initial members.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
@@ -83,7 +88,7 @@ pub enum FormationError {
     },
     /// The cluster exists, and this node is not part of it.
     #[error(
-        "cluster {cluster_id} exists and has no member {node_id}; an existing cluster is extended by adding a member, not by cluster.initial_members"
+        "cluster {cluster_id} exists and has no member {node_id}; an existing cluster is extended by adding a member: leave cluster.initial_members out, and use `huntctl member add`"
     )]
     NotAMember {
         /// The cluster.
@@ -102,15 +107,25 @@ pub enum FormationError {
 }
 
 /// What the initial members said in one round.
-struct Round {
+pub(super) struct Round {
     /// Everyone who answered, this node included.
-    members: BTreeMap<NodeId, peer::MemberNode>,
+    pub(super) members: BTreeMap<NodeId, peer::MemberNode>,
     /// The cluster that one of them, and this node, belong to.
-    cluster: Option<(String, Vec<peer::MemberNode>)>,
+    pub(super) cluster: Option<(String, Vec<peer::MemberNode>)>,
 }
 
-/// Waits until this node belongs to a cluster: forms it, or is made a member by
-/// the coordinator (`adopted` changes then). Returns at once when it does.
+/// A cluster that knows this node's id with another data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownOtherwise {
+    /// The cluster.
+    pub cluster_id: String,
+    /// The uuid of the directory it knows.
+    pub known_uuid: String,
+}
+
+/// Waits until this node belongs to a cluster: forms it, or is given one
+/// (`adopted` changes then). Returns at once when it does. Without `initial`
+/// members it only waits, until somebody knows this node `otherwise`.
 ///
 /// # Errors
 /// When the initial members, or this directory, do not fit together.
@@ -119,20 +134,39 @@ pub async fn form(
     peers: &Peers,
     initial: &BTreeMap<NodeId, MemberNode>,
     mut adopted: watch::Receiver<u64>,
+    mut otherwise: watch::Receiver<Option<KnownOtherwise>>,
 ) -> Result<(), FormationError> {
     let own = identity.local();
     let coordinator = initial.keys().next() == Some(&own.node_id);
     let started = tokio::time::Instant::now();
     let mut reported = false;
     while !identity.formed() {
+        if let Some(known) = otherwise.borrow_and_update().clone() {
+            return Err(FormationError::Replaced {
+                cluster_id: known.cluster_id,
+                node_id: own.node_id,
+                known_uuid: known.known_uuid,
+                own_uuid: own.node_uuid,
+            });
+        }
+        if initial.is_empty() {
+            tokio::select! {
+                // Closed channels only mean that the node is stopping, which
+                // drops this future.
+                Ok(()) = adopted.changed() => {}
+                Ok(()) = otherwise.changed() => {}
+                else => std::future::pending().await,
+            }
+            continue;
+        }
         let round = ask_around(&own, peers, initial).await?;
         if let Some((cluster_id, members)) = round.cluster {
-            identity.join(&cluster_id, members)?;
+            identity.join(&cluster_id, members, false)?;
             break;
         }
         if coordinator && round.members.len() == initial.len() {
             let cluster_id = new_uuid();
-            identity.join(&cluster_id, round.members.into_values().collect())?;
+            identity.join(&cluster_id, round.members.into_values().collect(), false)?;
             break;
         }
         if !reported && started.elapsed() > REPORT_AFTER {
@@ -160,7 +194,7 @@ pub async fn form(
     Ok(())
 }
 
-async fn ask_around(
+pub(super) async fn ask_around(
     own: &LocalIdentity,
     peers: &Peers,
     initial: &BTreeMap<NodeId, MemberNode>,
@@ -169,7 +203,9 @@ async fn ask_around(
         if *id == own.node_id {
             return (*id, node, None);
         }
-        let answer = say_hello(own, peers, &node.peer_address).await.ok();
+        let answer = say_hello(own, peers, &node.peer_address, Whom::Anyone)
+            .await
+            .ok();
         (*id, node, answer)
     }))
     .await;
@@ -201,6 +237,7 @@ async fn ask_around(
                 node_uuid: uuid,
                 peer_address: node.peer_address.clone(),
                 client_address: node.client_address.clone(),
+                ..peer::MemberNode::default()
             },
         );
     }
@@ -270,7 +307,7 @@ pub async fn finish_forming(
 ) -> Result<(), FormationError> {
     let own = identity.local();
     let members = identity.members()?;
-    if members.keys().next() != Some(&own.node_id) {
+    if identity.was_added()? || members.keys().next() != Some(&own.node_id) {
         return Ok(());
     }
     let mut waiting: Vec<Arc<Partition>> = Vec::new();
@@ -290,10 +327,11 @@ pub async fn finish_forming(
             .iter()
             .map(|(id, node)| crate::raft::member_to_proto(*id, node))
             .collect(),
+        exists: false,
     };
     for (id, node) in members.iter().filter(|(id, _)| **id != own.node_id) {
         let mut told = false;
-        while let Err(status) = adopt(&peers, node, &request).await {
+        while let Err(status) = give_cluster(&peers, node, &request).await {
             if status.code() == tonic::Code::FailedPrecondition && !told {
                 told = true;
                 tracing::warn!(
@@ -313,7 +351,11 @@ pub async fn finish_forming(
     Ok(())
 }
 
-async fn adopt(
+/// Has the node at `node`'s address write down the cluster of `request`.
+///
+/// # Errors
+/// FAILED_PRECONDITION, with the reason, when it is not the one meant.
+pub(super) async fn give_cluster(
     peers: &Peers,
     node: &MemberNode,
     request: &peer::AdoptRequest,
@@ -327,7 +369,7 @@ async fn adopt(
     Ok(())
 }
 
-/// Takes part in a cluster that is being formed, when its coordinator says so.
+/// Takes part in the cluster that its coordinator, or its leader, gives.
 ///
 /// # Errors
 /// FAILED_PRECONDITION, with the reason, when this node is not the one meant.
@@ -362,8 +404,11 @@ pub(super) fn take_adoption(
             own.node_id, own.node_uuid
         ));
     }
+    if own.cluster_id == request.cluster_id {
+        return Ok(());
+    }
     identity
-        .join(&request.cluster_id, request.members)
+        .join(&request.cluster_id, request.members, request.exists)
         .map_err(|fault| tonic::Status::failed_precondition(fault.to_string()))?;
     peers.set_cluster_id(&request.cluster_id);
     Ok(())

@@ -9,12 +9,30 @@ use huntlog_proto::peer;
 use huntlog_storage::Storage;
 use openraft::async_runtime::WatchReceiver as _;
 
+use super::follow_members::RemovedFromCluster;
 use super::formation::{FormationError, check_membership};
 use super::identity::{IdentityFault, NodeIdentity};
 use crate::limits;
 use crate::partition::{LogClock, Partition};
 use crate::raft::{LocalIdentity, MemberNode, NodeId, PROTOCOL_VERSION, Peers, Purpose};
 use crate::telemetry::Metrics;
+
+/// Whom a hello expects at an address. A node that is greeted as itself with
+/// another data directory learns that its own was emptied.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whom<'a> {
+    /// Whoever is there.
+    Anyone,
+    /// A member.
+    Member(NodeId, &'a str),
+}
+
+impl<'a> Whom<'a> {
+    /// The member `id`.
+    pub(super) fn member(id: NodeId, node: &'a MemberNode) -> Self {
+        Self::Member(id, &node.uuid)
+    }
+}
 
 /// Asks the node at `address` who it is.
 ///
@@ -24,11 +42,18 @@ pub(super) async fn say_hello(
     own: &LocalIdentity,
     peers: &Peers,
     address: &str,
+    whom: Whom<'_>,
 ) -> Result<peer::HelloResponse, tonic::Status> {
     let mut client = peers
         .client(address, Purpose::Control)
         .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let (to_node_id, to_node_uuid) = match whom {
+        Whom::Anyone => (0, ""),
+        Whom::Member(id, uuid) => (id, uuid),
+    };
     let request = peer::HelloRequest {
+        to_node_id,
+        to_node_uuid: to_node_uuid.to_owned(),
         protocol_version: PROTOCOL_VERSION,
         cluster_name: own.cluster_name.clone(),
         cluster_id: own.cluster_id.clone(),
@@ -75,6 +100,9 @@ pub enum StaleDirectory {
     /// The cluster knows this node otherwise, or not at all.
     #[error(transparent)]
     Membership(#[from] FormationError),
+    /// The cluster has removed this node.
+    #[error(transparent)]
+    Removed(#[from] RemovedFromCluster),
     /// The directory's members do not decode.
     #[error(transparent)]
     Identity(#[from] IdentityFault),
@@ -92,11 +120,12 @@ pub async fn refuse_stale_directory(
 ) -> Result<(), StaleDirectory> {
     let own = identity.local();
     let members = identity.members()?;
+    let was_added = identity.was_added()?;
     let answers = futures::future::join_all(
         members
             .iter()
             .filter(|(id, _)| **id != own.node_id)
-            .map(|(_, node)| say_hello(&own, peers, &node.peer_address)),
+            .map(|(id, node)| say_hello(&own, peers, &node.peer_address, Whom::member(*id, node))),
     )
     .await;
     for answer in answers.into_iter().flatten() {
@@ -109,7 +138,15 @@ pub async fn refuse_stale_directory(
             );
             continue;
         }
-        check_membership(&own, &answer)?;
+        if answer.asker_removed {
+            return Err(RemovedFromCluster::of(identity).into());
+        }
+        match check_membership(&own, &answer) {
+            // A node that was given the cluster is not a member before that is
+            // in the log.
+            Err(FormationError::NotAMember { .. }) if was_added => {}
+            checked => checked?,
+        }
         for remembered in &answer.remembered {
             check_remembered(storage, answer.node_id, remembered)?;
         }
@@ -157,14 +194,14 @@ fn check_remembered(
 }
 
 /// Asks the members for their clocks, and how far back their histories reach,
-/// again and again.
+/// again and again; ends when one says that this node was removed.
 pub async fn exchange_clocks(
     identity: Arc<NodeIdentity>,
     peers: Arc<Peers>,
     partition: Arc<Partition>,
     clock: Arc<LogClock>,
     metrics: Arc<Metrics>,
-) {
+) -> RemovedFromCluster {
     let mut rounds = tokio::time::interval(limits::CLOCK_EXCHANGE_INTERVAL);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -177,9 +214,11 @@ pub async fn exchange_clocks(
                 .filter(|(id, _)| **id != own.node_id)
                 .map(async |(id, node)| {
                     let asked = Instant::now();
-                    if let Ok(answer) = say_hello(&own, &peers, &node.peer_address).await
+                    let whom = Whom::member(*id, node);
+                    if let Ok(answer) = say_hello(&own, &peers, &node.peer_address, whom).await
                         && answer.cluster_id == own.cluster_id
                         && answer.node_id == *id
+                        && answer.node_uuid == node.uuid
                     {
                         clock.observe(*id, answer.clock_unix_ms, asked.elapsed());
                         for history in &answer.histories {
@@ -188,9 +227,14 @@ pub async fn exchange_clocks(
                                 partition.note_history(*id, node.clone(), earliest);
                             }
                         }
+                        return answer.asker_removed;
                     }
+                    false
                 });
-        futures::future::join_all(questions).await;
+        let removed = futures::future::join_all(questions).await;
+        if removed.contains(&true) {
+            return RemovedFromCluster::of(&identity);
+        }
         #[allow(clippy::cast_precision_loss)]
         let ahead_seconds = clock.skew().ahead_ms as f64 / 1_000.0;
         metrics.node.clock_skew_seconds.set(ahead_seconds);

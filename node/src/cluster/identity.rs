@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use std::collections::BTreeMap;
 
-use crate::raft::{LocalIdentity, MemberNode, NodeId};
+use crate::raft::{LocalIdentity, MemberNode, NodeId, member_from_proto, member_to_proto};
 
 /// Why a data directory can not be used for the configured node.
 #[derive(Debug, thiserror::Error)]
@@ -104,12 +104,26 @@ impl NodeIdentity {
     /// # Errors
     /// When they do not decode.
     pub fn members(&self) -> Result<BTreeMap<NodeId, MemberNode>, IdentityFault> {
-        let bytes = self.current.lock().members.clone();
-        let message = peer::AdoptRequest::decode(bytes)?;
+        let message = self.adoption()?;
         Ok(message.members.into_iter().map(member_from_proto).collect())
     }
 
-    /// Makes the node a member of `cluster_id`, durably. Repeatable.
+    /// Whether the cluster was there before this node belonged to it: such a
+    /// node never forms it.
+    ///
+    /// # Errors
+    /// When what is written does not decode.
+    pub fn was_added(&self) -> Result<bool, IdentityFault> {
+        Ok(self.adoption()?.exists)
+    }
+
+    fn adoption(&self) -> Result<peer::AdoptRequest, IdentityFault> {
+        let bytes = self.current.lock().members.clone();
+        Ok(peer::AdoptRequest::decode(bytes)?)
+    }
+
+    /// Makes the node part of a cluster, durably: one that is being formed of
+    /// `members`, or one that `exists` and adds it. Repeatable.
     ///
     /// # Errors
     /// When the directory belongs to another cluster already.
@@ -117,6 +131,7 @@ impl NodeIdentity {
         &self,
         cluster_id: &str,
         members: Vec<peer::MemberNode>,
+        exists: bool,
     ) -> Result<(), IdentityFault> {
         let mut current = self.current.lock();
         if !current.cluster_id.is_empty() && current.cluster_id != cluster_id {
@@ -128,6 +143,7 @@ impl NodeIdentity {
         }
         let message = peer::AdoptRequest {
             members,
+            exists,
             ..peer::AdoptRequest::default()
         };
         let joined = Identity {
@@ -141,16 +157,22 @@ impl NodeIdentity {
         }
         Ok(())
     }
-}
 
-/// A member as the rest of the node knows it.
-pub(super) fn member_from_proto(member: peer::MemberNode) -> (NodeId, MemberNode) {
-    (
-        member.node_id,
-        MemberNode {
-            uuid: member.node_uuid,
-            peer_address: member.peer_address,
-            client_address: member.client_address,
-        },
-    )
+    /// Writes down the members that the log names: whom the next start asks
+    /// what they remember of this node. Blocks.
+    ///
+    /// # Errors
+    /// When they can not be written.
+    pub fn keep_members(
+        &self,
+        members: &BTreeMap<NodeId, MemberNode>,
+    ) -> Result<(), IdentityFault> {
+        let cluster_id = self.current.lock().cluster_id.clone();
+        let exists = self.was_added()?;
+        let members = members
+            .iter()
+            .map(|(id, node)| member_to_proto(*id, node))
+            .collect();
+        self.join(&cluster_id, members, exists)
+    }
 }

@@ -14,7 +14,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use parking_lot::Mutex;
 
 use crate::partition::Partition;
-use crate::raft::{LogId, NodeId, Vote, log_id_to_proto, vote_to_proto};
+use crate::raft::{LogId, MemberNode, NodeId, Vote, log_id_to_proto, vote_to_proto};
 
 /// How often a leader notes what its followers have.
 const NOTE_INTERVAL: Duration = Duration::from_millis(100);
@@ -56,6 +56,13 @@ impl PeerMemory {
                 vote: known.vote.as_ref().map(vote_to_proto),
             })
             .collect()
+    }
+
+    /// Forgets those who are no members of `partition` any more.
+    pub(super) fn keep_only(&self, partition: u32, members: &BTreeMap<NodeId, MemberNode>) {
+        self.known
+            .lock()
+            .retain(|(of, id), _| *of != partition || members.contains_key(id));
     }
 
     fn note(&self, partition: &Partition) {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::digests::answer_comparison;
-use super::formation::take_adoption;
+use super::formation::{KnownOtherwise, take_adoption};
 use super::identity::NodeIdentity;
 use super::memory::PeerMemory;
 use crate::partition::{Partition, wall_clock_ms};
@@ -26,6 +26,8 @@ pub struct PeerState {
     peers: Arc<Peers>,
     partitions: OnceLock<BTreeMap<u32, Arc<Partition>>>,
     adopted: watch::Sender<u64>,
+    otherwise: watch::Sender<Option<KnownOtherwise>>,
+    forming: tokio::sync::Mutex<()>,
     memory: Arc<PeerMemory>,
     /// Turns true once the node stops.
     stopped: watch::Receiver<bool>,
@@ -44,6 +46,8 @@ impl PeerState {
             peers,
             partitions: OnceLock::new(),
             adopted: watch::Sender::new(0),
+            otherwise: watch::Sender::new(None),
+            forming: tokio::sync::Mutex::new(()),
             memory: Arc::default(),
             stopped,
         }
@@ -57,6 +61,48 @@ impl PeerState {
     /// Changes whenever the node has been made a member of a cluster.
     pub fn adopted(&self) -> watch::Receiver<u64> {
         self.adopted.subscribe()
+    }
+
+    /// Tells those who wait that the node belongs to a cluster.
+    pub(super) fn announce_adoption(&self) {
+        self.adopted.send_modify(|times| *times += 1);
+    }
+
+    /// Set once a cluster greets this node, which belongs to none, as one that
+    /// had another data directory.
+    pub fn known_otherwise(&self) -> watch::Receiver<Option<KnownOtherwise>> {
+        self.otherwise.subscribe()
+    }
+
+    /// Held by whoever forms a cluster.
+    pub(super) fn forming(&self) -> &tokio::sync::Mutex<()> {
+        &self.forming
+    }
+
+    /// The node's identity.
+    pub fn identity(&self) -> &Arc<NodeIdentity> {
+        &self.identity
+    }
+
+    /// The node's connections.
+    pub fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// Whether a hello is meant for this node, but for another data directory.
+    fn note_greeting(&self, asker: &peer::HelloRequest) {
+        let own = self.identity.local();
+        let meant = own.cluster_id.is_empty()
+            && asker.cluster_name == own.cluster_name
+            && !asker.cluster_id.is_empty()
+            && asker.to_node_id == own.node_id
+            && !asker.to_node_uuid.is_empty();
+        if meant && asker.to_node_uuid != own.node_uuid {
+            self.otherwise.send_replace(Some(KnownOtherwise {
+                cluster_id: asker.cluster_id.clone(),
+                known_uuid: asker.to_node_uuid.clone(),
+            }));
+        }
     }
 
     /// From now on the Raft messages of `partitions` are taken.
@@ -111,7 +157,15 @@ impl PeerState {
         }
         let metrics = partition.raft().server_metrics();
         let metrics = metrics.borrow_watched();
+        let removed = || {
+            let committed = partition.committed_members();
+            committed.has_removed(header.from_node_id)
+        };
         match metrics.membership_config.get_node(&header.from_node_id) {
+            None if removed() => refuse(format!(
+                "node {} was removed from the cluster",
+                header.from_node_id
+            )),
             Some(known) if known.uuid != header.from_node_uuid => refuse(format!(
                 "node {} is known with data directory {}, the sender has {}",
                 header.from_node_id, known.uuid, header.from_node_uuid
@@ -251,6 +305,7 @@ impl PeerService for PeerServer {
         request: Request<peer::HelloRequest>,
     ) -> Result<Response<peer::HelloResponse>, Status> {
         let asker = request.into_inner();
+        self.state.note_greeting(&asker);
         let own = self.state.identity.local();
         let known: BTreeMap<_, _> =
             match self.state.partitions.get().and_then(|p| p.values().next()) {
@@ -261,11 +316,18 @@ impl PeerService for PeerServer {
                     .members()
                     .map_err(|fault| Status::internal(fault.to_string()))?,
             };
-        let remembered = if asker.cluster_id == own.cluster_id {
+        let same_cluster = asker.cluster_id == own.cluster_id;
+        let remembered = if same_cluster {
             self.state.memory.of(asker.node_id)
         } else {
             Vec::new()
         };
+        let asker_removed = same_cluster
+            && self.state.partitions.get().is_some_and(|partitions| {
+                partitions
+                    .values()
+                    .any(|partition| partition.committed_members().has_removed(asker.node_id))
+            });
         let initialized = self
             .state
             .partitions
@@ -290,6 +352,7 @@ impl PeerService for PeerServer {
         }
         Ok(Response::new(peer::HelloResponse {
             histories,
+            asker_removed,
             protocol_version: PROTOCOL_VERSION,
             cluster_name: own.cluster_name,
             cluster_id: own.cluster_id,
@@ -314,7 +377,7 @@ impl PeerService for PeerServer {
             &self.state.peers,
             request.into_inner(),
         )?;
-        self.state.adopted.send_modify(|times| *times += 1);
+        self.state.announce_adoption();
         Ok(Response::new(peer::AdoptResponse {}))
     }
 }

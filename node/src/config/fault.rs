@@ -293,7 +293,7 @@ pub enum Problem {
     },
     /// This node is not among those that form the cluster.
     #[error(
-        "node.id is {id}, but cluster.initial_members has {members}; set node.id to one of them, or add the node"
+        "node.id is {id}, but cluster.initial_members has {members}; set node.id to one of them, add the node to a cluster that is still to be formed, or leave cluster.initial_members out for a node that `huntctl member add` adds"
     )]
     NotAMember {
         /// `node.id`.

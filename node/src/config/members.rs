@@ -114,7 +114,7 @@ fn check_count(validator: &mut Validator<'_>, origin: &Origin, members: usize) {
     let problem = match members {
         0 => Problem::Empty {
             key: PATH.to_owned(),
-            hint: "list every node that forms the cluster, this one included",
+            hint: "list every node that forms the cluster, this one included, or leave the key out to wait for a cluster",
         },
         1 => Problem::SingleVoter,
         members if members > limits::VOTERS_MAX => Problem::TooManyMembers { members },

@@ -56,7 +56,7 @@ pub struct Config {
 /// Who this node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// From 1; one of the initial members.
+    /// From 1; one of the initial members, if there are any.
     pub id: u64,
     /// Where everything the node keeps is kept.
     pub data_dir: PathBuf,
@@ -68,8 +68,9 @@ pub struct ClusterConfig {
     /// The same on all nodes; a node of another cluster is refused.
     pub name: String,
     /// The nodes that form the cluster while their data directories are fresh:
-    /// 1 to 7, ids and addresses unique, this node among them. Without meaning
-    /// afterwards: the members are then in the log.
+    /// 1 to 7, ids and addresses unique, this node among them; or none, and the
+    /// node waits to be given a cluster. Without meaning afterwards: the members
+    /// are then in the log.
     pub initial_members: Vec<Member>,
 }
 
@@ -196,12 +197,12 @@ impl Config {
         }
     }
 
-    /// This node among the initial members: where others are told to reach it.
-    pub fn this_member(&self) -> &Member {
+    /// This node among the initial members, if there are any: where others are
+    /// told to reach it.
+    pub fn this_member(&self) -> Option<&Member> {
         self.cluster
             .initial_members
             .iter()
             .find(|member| member.id == self.node.id)
-            .expect("validation finds the node among the initial members")
     }
 }

@@ -87,7 +87,7 @@ pub static NODE_ID: Key = key!(
     "HUNTLOG_NODE__ID",
     Kind::Integer { min: 1, max: i64::MAX as u64 },
     None,
-    "This node's number, one of cluster.initial_members; never reused for another node"
+    "This node's number, never used for another node of the cluster"
 );
 
 /// `node.data_dir`.
@@ -117,7 +117,7 @@ pub static CLUSTER_INITIAL_MEMBERS: Key = key!(
     "HUNTLOG_CLUSTER__INITIAL_MEMBERS",
     Kind::Members,
     None,
-    "The nodes that form the cluster; read only while the data directory is fresh"
+    "The nodes that form the cluster; without it the node waits for `huntctl cluster init` or `huntctl member add`"
 );
 
 /// `listen.client`.

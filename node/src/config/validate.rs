@@ -56,7 +56,7 @@ impl<'a> Validator<'a> {
             (&schema::LISTEN_PEER, peer.as_ref()),
             (&schema::LISTEN_ADMIN, admin.as_ref()),
         ]);
-        if let (Some(id), Some(members)) = (&id, &members)
+        if let (Some(id), Some(Some(members))) = (&id, &members)
             && let Some(this) = self.find_this_node(id, members)
         {
             self.check_reachable(
@@ -75,7 +75,7 @@ impl<'a> Validator<'a> {
             },
             cluster: ClusterConfig {
                 name: name?,
-                initial_members: members?.value,
+                initial_members: members?.map(|members| members.value).unwrap_or_default(),
             },
             listen: ListenConfig {
                 client: client?.value,
@@ -244,11 +244,11 @@ impl<'a> Validator<'a> {
         None
     }
 
-    fn members(&mut self) -> Option<Located<Vec<Member>>> {
+    /// The initial members; `Some(None)` when the node is to wait for a cluster.
+    fn members(&mut self) -> Option<Option<Located<Vec<Member>>>> {
         let key = &schema::CLUSTER_INITIAL_MEMBERS;
         let Some(raw) = self.layers.get(key) else {
-            self.missing(key);
-            return None;
+            return Some(None);
         };
         let value = match &raw.value {
             Raw::Array(items) => members::read(self, raw, items)?,
@@ -258,10 +258,10 @@ impl<'a> Validator<'a> {
                 return None;
             }
         };
-        Some(Located {
+        Some(Some(Located {
             value,
             origin: raw.origin.clone(),
-        })
+        }))
     }
 
     fn listen_address(&mut self, key: &'static Key) -> Option<Located<SocketAddr>> {
@@ -447,12 +447,9 @@ pub(super) fn wrong_type(key: &str, expected: &'static str, found: &Raw) -> Prob
 
 fn missing_hint(key: &Key) -> &'static str {
     match key.path {
-        "node.id" => "write the number that cluster.initial_members gives this node",
+        "node.id" => "write this node's number, never used for another node of the cluster",
         "node.data_dir" => "write the directory this node alone keeps its data in",
         "cluster.name" => "write the name that all nodes of the cluster share",
-        "cluster.initial_members" => {
-            "list every node that forms the cluster: { id = 1, peer_address = \"host:7651\", client_address = \"host:7650\" }"
-        }
         _ => "leave it out to use the default",
     }
 }

@@ -62,7 +62,9 @@ impl LogClock {
 
     /// Sets whose clocks count.
     pub fn set_voters(&self, voters: Vec<NodeId>) {
-        self.state.lock().voters = voters;
+        let mut state = self.state.lock();
+        state.ahead_ms.retain(|peer, _| voters.contains(peer));
+        state.voters = voters;
     }
 
     /// Notes a peer's clock: `clock_ms` was read while a question of

@@ -5,6 +5,7 @@
 mod clock;
 mod contradiction;
 mod histories;
+mod membership;
 mod proposer;
 mod read_index;
 mod reader;
@@ -30,6 +31,9 @@ use tokio::task::JoinSet;
 pub use clock::{ClockSkew, LogClock, wall_clock_ms};
 pub use contradiction::{Contradiction, QuorumContradicts};
 pub use histories::Histories;
+pub use membership::{
+    LeaderView, MemberProgress, Members, MembersChange, MembersSeen, ProposeError,
+};
 pub use proposer::{Committed, Proposer, WriteError, WriteResult};
 pub use read_index::{ReadIndex, ReadIndexError};
 pub use reader::{EventReader, Flow, ReadEventsError};

@@ -1,6 +1,7 @@
 //! What a partition does by itself: ticks when a hunt's start or end is due,
 //! snapshots, and following who leads.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use super::SnapshotEvery;
 use super::clock::LogClock;
 use super::replica::Replica;
-use crate::raft::{EntryData, Raft};
+use crate::raft::{EntryData, NodeId, Raft};
 use crate::telemetry::PartitionMetrics;
 
 /// The longest a tick waits before it looks at the clock again: the clock may
@@ -104,6 +105,7 @@ pub(super) async fn follow_raft(
     let mut server = raft.server_metrics();
     let mut leader = None;
     let mut last_leader = None;
+    let mut peers = BTreeSet::new();
     let mut sample = tokio::time::interval(METRICS_INTERVAL);
     sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -124,6 +126,7 @@ pub(super) async fn follow_raft(
             }
         }
         record(&raft, &replica, &metrics);
+        record_peers(&raft, &mut peers, &metrics);
         tokio::select! {
             changed = server.changed() => if changed.is_err() { return },
             _ = sample.tick() => {}
@@ -148,15 +151,6 @@ fn record(raft: &Raft, replica: &Replica, metrics: &PartitionMetrics) {
     gauges
         .snapshot_log_index
         .set(state.snapshot.map_or(0, |id| id.index));
-    for peer in state.membership_config.nodes().map(|(id, _)| id) {
-        // Only the leader knows what its peers have.
-        match state.replication.as_ref().and_then(|known| known.get(peer)) {
-            Some(matched) => {
-                metrics.set_matched_log_index(*peer, matched.map_or(0, |id| id.index));
-            }
-            None => metrics.clear_matched_log_index(*peer),
-        }
-    }
     drop(state);
     let log = replica.log();
     gauges
@@ -175,4 +169,23 @@ fn record(raft: &Raft, replica: &Replica, metrics: &PartitionMetrics) {
     gauges
         .digests_uncomparable
         .inc_by(counters.digests_uncomparable.saturating_sub(counted));
+}
+
+/// Writes down what the peers have, which only the leader knows, and takes back
+/// what was written of those in `peers` that it knows of no more.
+fn record_peers(raft: &Raft, peers: &mut BTreeSet<NodeId>, metrics: &PartitionMetrics) {
+    let state = raft.metrics();
+    let state = state.borrow_watched();
+    let known: BTreeSet<NodeId> = state
+        .replication
+        .iter()
+        .flat_map(|known| known.keys().copied())
+        .collect();
+    for gone in peers.difference(&known) {
+        metrics.clear_matched_log_index(*gone);
+    }
+    for (peer, matched) in state.replication.iter().flatten() {
+        metrics.set_matched_log_index(*peer, matched.map_or(0, |id| id.index));
+    }
+    *peers = known;
 }

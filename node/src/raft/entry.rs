@@ -112,6 +112,7 @@ mod tests {
             uuid: format!("{n:032x}"),
             peer_address: format!("127.0.0.1:{}", 7651 + n),
             client_address: format!("127.0.0.1:{}", 7650 + n),
+            retired_ids: (100..100 + n).collect(),
         };
         let membership = Membership::new(
             vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([2, 3, 4])],

@@ -3,6 +3,8 @@
 //! The rest of the node sees [`Raft`], [`EntryData`] and [`Response`]; how
 //! openraft stores, applies and replicates stays in here.
 
+use std::collections::BTreeSet;
+
 mod entry;
 mod log_store;
 #[cfg(test)]
@@ -20,7 +22,7 @@ pub use network::{LocalIdentity, PROTOCOL_VERSION, PeerNetwork, Peers, Purpose};
 pub use options::{RaftTimings, raft_options};
 pub use peer_service::PeerRaft;
 pub use peer_wire::log_id_to_proto;
-pub use peer_wire::{PeerWireError, member_to_proto, vote_to_proto};
+pub use peer_wire::{PeerWireError, member_from_proto, member_to_proto, vote_to_proto};
 pub use snapshot::SnapshotFile;
 pub use state_machine::{AppliedEntry, ApplyObserver, StateMachine};
 
@@ -36,6 +38,20 @@ pub struct MemberNode {
     pub peer_address: String,
     /// `host:port` of its client service.
     pub client_address: String,
+    /// Ids of removed members; see [`retired_ids`].
+    pub retired_ids: BTreeSet<NodeId>,
+}
+
+/// The ids of removed members, never to be used again. They are part of the
+/// membership, so that log and snapshots carry them to every node: one of the
+/// members has them, and whoever removes that one gives them to another in the
+/// same entry.
+pub fn retired_ids<'a>(nodes: impl IntoIterator<Item = &'a MemberNode>) -> BTreeSet<NodeId> {
+    nodes
+        .into_iter()
+        .flat_map(|node| &node.retired_ids)
+        .copied()
+        .collect()
 }
 
 openraft::declare_raft_types!(

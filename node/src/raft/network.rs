@@ -149,6 +149,13 @@ impl Peers {
         }
     }
 
+    /// Lets go of the connections to `address`: no member is there any more.
+    pub fn forget(&self, address: &str) {
+        self.channels
+            .lock()
+            .retain(|(known, _), _| known != address);
+    }
+
     /// A client of the peer service at `address`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
 
 use super::entry::{EntryFormatError, decode_payload, encode_payload};
 use super::{
-    Entry, LogId, MemberNode, Membership, SnapshotMeta, StoredMembership, TypeConfig, Vote,
+    Entry, LogId, MemberNode, Membership, NodeId, SnapshotMeta, StoredMembership, TypeConfig, Vote,
 };
 
 /// A peer's message that lacks something or says something impossible.
@@ -178,7 +178,21 @@ pub fn member_to_proto(node_id: u64, node: &MemberNode) -> peer::MemberNode {
         node_uuid: node.uuid.clone(),
         peer_address: node.peer_address.clone(),
         client_address: node.client_address.clone(),
+        retired_node_ids: node.retired_ids.iter().copied().collect(),
     }
+}
+
+/// A member as the wire tells of it.
+pub fn member_from_proto(member: peer::MemberNode) -> (NodeId, MemberNode) {
+    (
+        member.node_id,
+        MemberNode {
+            uuid: member.node_uuid,
+            peer_address: member.peer_address,
+            client_address: member.client_address,
+            retired_ids: member.retired_node_ids.into_iter().collect(),
+        },
+    )
 }
 
 pub(super) fn membership_to_proto(membership: &Membership) -> peer::Membership {
@@ -205,20 +219,8 @@ pub(super) fn membership_from_proto(
         .into_iter()
         .map(|set| set.node_ids.into_iter().collect())
         .collect();
-    let nodes: BTreeMap<u64, MemberNode> = message
-        .nodes
-        .into_iter()
-        .map(|node| {
-            (
-                node.node_id,
-                MemberNode {
-                    uuid: node.node_uuid,
-                    peer_address: node.peer_address,
-                    client_address: node.client_address,
-                },
-            )
-        })
-        .collect();
+    let nodes: BTreeMap<u64, MemberNode> =
+        message.nodes.into_iter().map(member_from_proto).collect();
     Membership::new(configs, nodes).map_err(|error| PeerWireError::Membership(error.to_string()))
 }
 

@@ -16,7 +16,7 @@ use super::{labels::Side, measures::Seconds};
 pub struct Method(&'static str);
 
 /// The methods of our own services, and of health and reflection; sorted.
-const METHODS: [&str; 28] = [
+const METHODS: [&str; 33] = [
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/List",
     "grpc.health.v1.Health/Watch",
@@ -32,8 +32,13 @@ const METHODS: [&str; 28] = [
     "huntlog.peer.v1.PeerService/ReadIndex",
     "huntlog.peer.v1.PeerService/TransferLeader",
     "huntlog.peer.v1.PeerService/Vote",
+    "huntlog.v1.AdminService/AddMember",
     "huntlog.v1.AdminService/GetStatus",
+    "huntlog.v1.AdminService/InitCluster",
+    "huntlog.v1.AdminService/ListMembers",
     "huntlog.v1.AdminService/ListSessions",
+    "huntlog.v1.AdminService/PromoteMember",
+    "huntlog.v1.AdminService/RemoveMember",
     "huntlog.v1.AdminService/TakeSnapshot",
     "huntlog.v1.AdminService/TransferLeader",
     "huntlog.v1.EventService/Append",

@@ -51,6 +51,9 @@ pub enum Command {
     /// The nodes and how they are.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Who belongs to the cluster.
+    #[command(subcommand)]
+    Member(MemberCommand),
     /// Who leads.
     #[command(subcommand)]
     Leader(LeaderCommand),
@@ -202,6 +205,62 @@ pub enum ClusterCommand {
     Status,
     /// Whether all nodes are reachable, ready, and agree on the leader.
     Health,
+    /// Form a cluster of nodes whose configurations name no initial members.
+    /// Safe to repeat.
+    Init {
+        /// A node, as ID=PEER_ADDRESS,CLIENT_ADDRESS, such as
+        /// 1=10.0.0.1:7651,10.0.0.1:7650; once for each node. Without any, wait
+        /// for the cluster that the configurations name.
+        #[arg(long = "member", value_parser = parse_member, value_name = "MEMBER")]
+        members: Vec<NewNode>,
+    },
+}
+
+/// A node, and where it is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct NewNode {
+    /// Its id, never used before in this cluster.
+    pub id: u64,
+    /// host:port where the other nodes reach it.
+    #[arg(long)]
+    pub peer_address: String,
+    /// host:port where clients reach it.
+    #[arg(long)]
+    pub client_address: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MemberCommand {
+    /// The members, voters and learners.
+    List,
+    /// Make a running node that belongs to no cluster a learner: it receives
+    /// the log and does not vote.
+    Add {
+        #[command(flatten)]
+        node: NewNode,
+    },
+    /// Make a learner a voter, once it has caught up.
+    Promote {
+        id: u64,
+        /// Even if it does not answer, or too few voters would be left that do.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Remove a member for ever: its id is not used again.
+    Remove {
+        id: u64,
+        /// Even if too few voters would be left that answer.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Add a node, promote it, and remove another, which may be dead. Safe to
+    /// repeat.
+    Replace {
+        /// The node to be removed.
+        old: u64,
+        #[command(flatten)]
+        node: NewNode,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -293,6 +352,20 @@ fn parse_percent(text: &str) -> Result<f64, String> {
     }
 }
 
+fn parse_member(text: &str) -> Result<NewNode, String> {
+    let parts = text
+        .split_once('=')
+        .and_then(|(id, addresses)| Some((id.parse().ok()?, addresses.split_once(',')?)));
+    let Some((id, (peer_address, client_address))) = parts else {
+        return Err("give ID=PEER_ADDRESS,CLIENT_ADDRESS".to_owned());
+    };
+    Ok(NewNode {
+        id,
+        peer_address: peer_address.to_owned(),
+        client_address: client_address.to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -302,6 +375,18 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn members_are_an_id_and_two_addresses() {
+        let member = parse_member("3=a:1,b:2").expect("a member");
+        assert_eq!(
+            (member.id, &*member.peer_address, &*member.client_address),
+            (3, "a:1", "b:2")
+        );
+        for wrong in ["3", "3=a:1", "x=a:1,b:2", "a:1,b:2"] {
+            assert!(parse_member(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

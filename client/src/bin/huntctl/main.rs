@@ -25,7 +25,7 @@ use clap::Parser;
 use huntlog_client::{Client, ClientOptions};
 use tracing_subscriber::EnvFilter;
 
-use args::{Arguments, Command};
+use args::{Arguments, ClusterCommand, Command, MemberCommand};
 use failure::Failure;
 
 /// How long a request may take when `--timeout` does not say.
@@ -34,6 +34,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The same for each batch of a replay or a play, which is to outlast restarts
 /// of the whole cluster.
 const RUN_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// The same for what waits until a new node has caught up.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(30);
+
+/// A change of the members waits for disks and for nodes that may be dead.
+const CHANGE_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
@@ -70,12 +76,23 @@ fn log_to_stderr() {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let is_run = matches!(arguments.command, Command::Replay(_) | Command::Play(_));
-    let default = if is_run { RUN_TIMEOUT } else { TIMEOUT };
-    let options = ClientOptions {
+    let default = match arguments.command {
+        Command::Replay(_) | Command::Play(_) => RUN_TIMEOUT,
+        Command::Member(MemberCommand::Promote { .. } | MemberCommand::Replace { .. }) => {
+            CATCH_UP_TIMEOUT
+        }
+        _ => TIMEOUT,
+    };
+    let mut options = ClientOptions {
         timeout: arguments.timeout.unwrap_or(default),
         ..ClientOptions::default()
     };
+    if matches!(
+        arguments.command,
+        Command::Member(_) | Command::Cluster(ClusterCommand::Init { .. })
+    ) {
+        options.answer_timeout = CHANGE_ANSWER_TIMEOUT;
+    }
     let format = arguments.output;
     let client = Client::connect(&arguments.endpoints, options.clone())?;
     match arguments.command {
@@ -85,6 +102,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Session(command) => command::session::run(&client, format, command).await,
         Command::Cluster(command) => {
             command::cluster::run(&client, &options, format, command).await
+        }
+        Command::Member(command) => {
+            interruptible(command::member::run(&client, format, command)).await
         }
         Command::Leader(command) => command::leader::run(&client, format, command).await,
         Command::Snapshot { node } => {

@@ -487,4 +487,44 @@ impl proto::admin_service_server::AdminService for Service {
             next_page_token: String::new(),
         }))
     }
+
+    async fn init_cluster(
+        &self,
+        _: Request<proto::InitClusterRequest>,
+    ) -> Result<Response<proto::InitClusterResponse>, Status> {
+        Err(unscripted())
+    }
+
+    async fn list_members(
+        &self,
+        _: Request<proto::ListMembersRequest>,
+    ) -> Result<Response<proto::ListMembersResponse>, Status> {
+        Err(unscripted())
+    }
+
+    async fn add_member(
+        &self,
+        _: Request<proto::AddMemberRequest>,
+    ) -> Result<Response<proto::AddMemberResponse>, Status> {
+        Err(unscripted())
+    }
+
+    async fn promote_member(
+        &self,
+        _: Request<proto::PromoteMemberRequest>,
+    ) -> Result<Response<proto::PromoteMemberResponse>, Status> {
+        Err(unscripted())
+    }
+
+    async fn remove_member(
+        &self,
+        _: Request<proto::RemoveMemberRequest>,
+    ) -> Result<Response<proto::RemoveMemberResponse>, Status> {
+        Err(unscripted())
+    }
+}
+
+/// What the scripted cluster does not do: members are changed in real ones.
+fn unscripted() -> Status {
+    Status::unimplemented("the scripted cluster has the members it has")
 }

@@ -7,7 +7,8 @@ use futures::future::join_all;
 use huntlog_client::{CallError, Client, ClientOptions, ConfigError, proto};
 use serde_json::{Value, json};
 
-use crate::args::ClusterCommand;
+use super::member::member_json;
+use crate::args::{ClusterCommand, NewNode};
 use crate::document::short_name;
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -94,10 +95,45 @@ pub async fn run(
     format: Format,
     command: ClusterCommand,
 ) -> Result<(), Failure> {
-    let reports = survey(client, options).await?;
     match command {
-        ClusterCommand::Status => status(client.partition(), format, &reports),
-        ClusterCommand::Health => health(client.partition(), format, &reports),
+        ClusterCommand::Status => {
+            let reports = survey(client, options).await?;
+            status(client.partition(), format, &reports)
+        }
+        ClusterCommand::Health => {
+            let reports = survey(client, options).await?;
+            health(client.partition(), format, &reports)
+        }
+        ClusterCommand::Init { members } => init(client, format, members).await,
+    }
+}
+
+async fn init(client: &Client, format: Format, members: Vec<NewNode>) -> Result<(), Failure> {
+    let members = members
+        .into_iter()
+        .map(|node| proto::NodeAddress {
+            node_id: node.id,
+            peer_address: node.peer_address,
+            client_address: node.client_address,
+        })
+        .collect();
+    let answer = client.init_cluster(members).await?;
+    match format {
+        Format::Json => output::json(&json!({
+            "cluster_id": answer.cluster_id,
+            "already_formed": answer.already_formed,
+            "members": answer.members.iter().map(member_json).collect::<Vec<_>>(),
+        })),
+        Format::Table => output::line(&format!(
+            "cluster {} of {} nodes {}",
+            answer.cluster_id,
+            answer.members.len(),
+            if answer.already_formed {
+                "was there already"
+            } else {
+                "is formed"
+            }
+        )),
     }
 }
 
@@ -172,16 +208,7 @@ fn node_json(report: &NodeReport) -> Value {
         Err(error) => return json!({"address": report.address, "error": error.to_string()}),
     };
     let partitions = node.partitions.iter().map(|p| {
-        let members = p.members.iter().map(|member| {
-            json!({
-                "node_id": member.node_id,
-                "node_uuid": member.node_uuid,
-                "client_address": member.client_address,
-                "peer_address": member.peer_address,
-                "voter": member.voter,
-                "matched_log_index": member.matched_log_index,
-            })
-        });
+        let members = p.members.iter().map(member_json);
         json!({
             "partition": p.partition,
             "role": role(p),

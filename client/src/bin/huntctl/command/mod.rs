@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod event;
 pub mod hunt;
 pub mod leader;
+pub mod member;
 pub mod player;
 pub mod session;
 pub mod snapshot;

@@ -1,0 +1,440 @@
+//! Members come and go under load, and what would lose data or the quorum is
+//! refused.
+
+use std::fs;
+
+use huntlog_jepsen::{Cluster, NodeSpec};
+use serde_json::Value;
+
+use crate::failover::Load;
+use crate::support::{check_all_nodes, ended, huntctl};
+
+/// What a command came to.
+struct Answer {
+    status: i32,
+    json: Value,
+    error: String,
+}
+
+impl Answer {
+    #[track_caller]
+    fn done(self) -> Value {
+        assert_eq!(self.status, 0, "{}", self.error);
+        self.json
+    }
+
+    #[track_caller]
+    fn refused(self, reason: &str) -> String {
+        assert_eq!(self.status, 3, "{}\n{:#}", self.error, self.json);
+        assert!(self.error.contains(reason), "{}", self.error);
+        self.error
+    }
+}
+
+/// Runs huntctl against `endpoints` to its end.
+async fn ask(endpoints: &[String], arguments: &[&str]) -> Answer {
+    let mut command = huntctl(endpoints);
+    command.args(["-o", "json"]).args(arguments);
+    let output = command.output().await.expect("huntctl starts");
+    Answer {
+        status: output.status.code().expect("not killed"),
+        json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+        error: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The client addresses of the nodes `ids`.
+fn endpoints_of(cluster: &Cluster, ids: &[u64]) -> Vec<String> {
+    let nodes = cluster.nodes().iter();
+    nodes
+        .filter(|node| ids.contains(&node.spec().id))
+        .map(|node| node.spec().client_address())
+        .collect()
+}
+
+/// `add ID --peer-address A --client-address B`, or another command of a node.
+async fn with_node(endpoints: &[String], words: &[&str], node: &NodeSpec) -> Answer {
+    let (id, peer, client) = (
+        node.id.to_string(),
+        node.peer_address(),
+        node.client_address(),
+    );
+    let addresses = ["--peer-address", &peer, "--client-address", &client];
+    let arguments = [words, &[&id], &addresses].concat();
+    ask(endpoints, &arguments).await
+}
+
+/// Starts a new node and waits until it waits to be given a cluster.
+async fn start_waiting(cluster: &mut Cluster, id: u64) -> NodeSpec {
+    let spec = cluster.prepare_node(id, "").expect("files").clone();
+    cluster.node(id).start().expect("started");
+    waits(cluster, id).await;
+    spec
+}
+
+async fn waits(cluster: &Cluster, id: u64) {
+    cluster
+        .wait_for("a node that waits to be given a cluster", async || {
+            let status = cluster.status(id).await?;
+            status.cluster_id.is_empty().then_some(())
+        })
+        .await
+        .expect("it listens");
+}
+
+async fn voters(endpoints: &[String]) -> Vec<u64> {
+    let list = ask(endpoints, &["member", "list"]).await.done();
+    let members = list["members"].as_array().expect("members");
+    members
+        .iter()
+        .filter(|member| member["voter"] == true)
+        .map(|member| member["node_id"].as_u64().expect("an id"))
+        .collect()
+}
+
+/// Waits until the removed node has ended by itself, saying why.
+async fn ends_removed(cluster: &mut Cluster, id: u64) {
+    assert_eq!(ended(cluster.node(id)).await, 4);
+    let log = cluster.node(id).log();
+    assert!(log.contains("was removed from cluster"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_grows_and_shrinks_under_load() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 4).await;
+    load.progress(&cluster, 100).await;
+    for id in [4, 5] {
+        let node = start_waiting(&mut cluster, id).await;
+        // Any node takes it: here one that may not lead.
+        let endpoints = endpoints_of(&cluster, &[id - 2]);
+        let added = with_node(&endpoints, &["member", "add"], &node)
+            .await
+            .done();
+        assert_eq!(added["already_done"], false);
+        let again = with_node(&endpoints, &["member", "add"], &node)
+            .await
+            .done();
+        assert_eq!(again["already_done"], true);
+        let id = id.to_string();
+        let promoted = ask(&endpoints, &["member", "promote", &id]).await.done();
+        assert_eq!(promoted["already_done"], false);
+        load.progress(&cluster, 50).await;
+    }
+    cluster.wait_ready().await.expect("all serve");
+    assert_eq!(voters(&cluster.endpoints()).await, [1, 2, 3, 4, 5]);
+
+    // The leader first, then another one; both end by themselves.
+    let leader = cluster.leader().await.expect("a leader");
+    let other = leader % 5 + 1;
+    for id in [leader, other] {
+        let name = id.to_string();
+        let endpoints = cluster.endpoints();
+        let removed = ask(&endpoints, &["member", "remove", &name]).await.done();
+        assert_eq!(removed["already_done"], false);
+        ends_removed(&mut cluster, id).await;
+        load.progress(&cluster, 50).await;
+    }
+    let rest: Vec<u64> = (1..=5).filter(|id| ![leader, other].contains(id)).collect();
+    let endpoints = endpoints_of(&cluster, &rest);
+    assert_eq!(voters(&endpoints).await, rest);
+    let name = leader.to_string();
+    let again = ask(&endpoints, &["member", "remove", &name]).await.done();
+    assert_eq!(again["already_done"], true);
+
+    // What was removed stays out: restarted with its data, and without.
+    cluster.node(other).start().expect("started");
+    ends_removed(&mut cluster, other).await;
+    let data_dir = cluster.node(leader).spec().data_dir();
+    fs::remove_dir_all(&data_dir).expect("emptied");
+    rewrite_without_members(&mut cluster, leader);
+    cluster.node(leader).start().expect("started");
+    waits(&cluster, leader).await;
+    let spec = cluster.node(leader).spec().clone();
+    let refused = with_node(&endpoints, &["member", "add"], &spec).await;
+    refused.refused("ID_RETIRED");
+    cluster.node(leader).stop().await.expect("stopped");
+
+    // The members are those of the log, whatever the configurations say.
+    load.progress(&cluster, 50).await;
+    for id in &rest {
+        cluster.node(*id).kill().await.expect("killed");
+    }
+    for id in &rest {
+        cluster.node(*id).start().expect("started again");
+    }
+    cluster.wait_ready().await.expect("all come back");
+    assert_eq!(voters(&endpoints).await, rest);
+    load.progress(&cluster, 50).await;
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+/// Rewrites a node's configuration so that it waits to be given a cluster.
+fn rewrite_without_members(cluster: &mut Cluster, id: u64) {
+    let file = cluster.node(id).spec().config_file();
+    let text = fs::read_to_string(&file).expect("readable");
+    let members = text.find("[[cluster.initial_members]]");
+    fs::write(&file, &text[..members.unwrap_or(text.len())]).expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_node_is_replaced_under_a_new_id() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 4).await;
+    load.progress(&cluster, 100).await;
+    let dead = cluster.leader().await.expect("a leader");
+    cluster.node(dead).kill().await.expect("killed");
+    load.progress(&cluster, 20).await;
+    let node = start_waiting(&mut cluster, 4).await;
+    let alive: Vec<u64> = (1..=3).filter(|id| *id != dead).collect();
+    let endpoints = endpoints_of(&cluster, &alive);
+    let old = dead.to_string();
+    let words = ["member", "replace", &old];
+    with_node(&endpoints, &words, &node).await.done();
+    let again = with_node(&endpoints, &words, &node).await.done();
+    assert_eq!(again["already_done"], true);
+    load.progress(&cluster, 50).await;
+    let members = [alive, vec![4]].concat();
+    assert_eq!(voters(&endpoints).await, members);
+
+    // The dead one comes back, is told, and disturbs nobody.
+    let term = cluster
+        .status(members[0])
+        .await
+        .expect("it answers")
+        .partitions[0]
+        .term;
+    cluster.node(dead).start().expect("started");
+    ends_removed(&mut cluster, dead).await;
+    load.progress(&cluster, 50).await;
+    let now = cluster
+        .status(members[0])
+        .await
+        .expect("it answers")
+        .partitions[0]
+        .term;
+    assert_eq!(term, now, "no election was held");
+
+    // An emptied node is refused under its old id, though it was added.
+    cluster.node(4).kill().await.expect("killed");
+    fs::remove_dir_all(node.data_dir()).expect("emptied");
+    cluster.node(4).start().expect("started");
+    assert_eq!(ended(cluster.node(4)).await, 4);
+    let log = cluster.node(4).log();
+    assert!(log.contains("an id never used before"), "{log}");
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_loses_the_quorum_is_refused_unless_forced() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let leader = cluster.leader().await.expect("a leader");
+    let [silent, live] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    let load = Load::start(&cluster, 2).await;
+    load.progress(&cluster, 20).await;
+    cluster.node(silent).pause().expect("paused");
+    let endpoints = endpoints_of(&cluster, &[leader, live]);
+    let name = live.to_string();
+    let error = ask(&endpoints, &["member", "remove", &name])
+        .await
+        .refused("QUORUM_AT_RISK");
+    assert!(error.contains("nothing was applied"), "{error}");
+    assert!(
+        error.contains("only 1 would answer and 2 are needed"),
+        "{error}"
+    );
+    assert_eq!(voters(&endpoints).await, [1, 2, 3]);
+    load.progress(&cluster, 20).await;
+
+    // Forced, it is in the log and waits for the silent one.
+    let forced = ask(&endpoints, &["member", "remove", &name, "--force"]).await;
+    assert_eq!(forced.status, 4, "{}", forced.error);
+    assert!(
+        forced.error.contains("CHANGE_UNFINISHED"),
+        "{}",
+        forced.error
+    );
+    assert!(
+        forced
+            .error
+            .contains("forced in spite of this: QUORUM_AT_RISK"),
+        "{}",
+        forced.error
+    );
+    // One change at a time.
+    let other = silent.to_string();
+    ask(&endpoints, &["member", "remove", &other])
+        .await
+        .refused("CHANGE_IN_PROGRESS");
+    cluster.node(silent).resume().expect("resumed");
+    ends_removed(&mut cluster, live).await;
+    load.progress(&cluster, 20).await;
+    let left = endpoints_of(&cluster, &[leader, silent]);
+    let mut rest = vec![leader, silent];
+    rest.sort_unstable();
+    assert_eq!(voters(&left).await, rest);
+
+    // The last two: one more may go while both answer, and the last may not.
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+    let name = rest[0].to_string();
+    ask(&left, &["member", "remove", &name]).await.done();
+    ends_removed(&mut cluster, rest[0]).await;
+    let last = endpoints_of(&cluster, &rest[1..]);
+    let name = rest[1].to_string();
+    ask(&last, &["member", "remove", &name])
+        .await
+        .refused("LAST_VOTER");
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_can_not_be_added_is_told_why() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let endpoints = cluster.endpoints();
+    let known = cluster.nodes()[1].spec().clone();
+    let add = ["member", "add"];
+
+    let node = start_waiting(&mut cluster, 4).await;
+    let as_known = NodeSpec {
+        id: 2,
+        ..node.clone()
+    };
+    with_node(&endpoints, &add, &as_known)
+        .await
+        .refused("MEMBER_EXISTS");
+    let at_known = NodeSpec {
+        id: 4,
+        ..known.clone()
+    };
+    with_node(&endpoints, &add, &at_known)
+        .await
+        .refused("ADDRESS_TAKEN");
+    let another_id = NodeSpec {
+        id: 7,
+        ..node.clone()
+    };
+    let error = with_node(&endpoints, &add, &another_id)
+        .await
+        .refused("WRONG_NODE");
+    assert!(error.contains("is node 4, not node 7"), "{error}");
+    ask(&endpoints, &["member", "promote", "4"])
+        .await
+        .refused("NOT_FOUND");
+    ask(&endpoints, &["member", "remove", "4"])
+        .await
+        .refused("NOT_FOUND");
+
+    // Nobody there, and a node of another cluster.
+    let absent = cluster.prepare_node(5, "").expect("files").clone();
+    with_node(&endpoints, &add, &absent)
+        .await
+        .refused("NODE_UNREACHABLE");
+    let mut other = Cluster::prepare_waiting(0).expect("files");
+    let foreign = start_waiting(&mut other, 6).await;
+    let itself = format!(
+        "--member=6={},{}",
+        foreign.peer_address(),
+        foreign.client_address()
+    );
+    ask(&other.endpoints(), &["cluster", "init", &itself])
+        .await
+        .done();
+    let error = with_node(&endpoints, &add, &foreign)
+        .await
+        .refused("WRONG_NODE");
+    assert!(error.contains("belongs to cluster"), "{error}");
+
+    // A learner that dies is not promoted, and can be removed.
+    with_node(&endpoints, &add, &node).await.done();
+    cluster.node(4).kill().await.expect("killed");
+    ask(&endpoints, &["member", "promote", "4"])
+        .await
+        .refused("NODE_SILENT");
+    ask(&endpoints, &["member", "remove", "4"]).await.done();
+    assert_eq!(voters(&endpoints).await, [1, 2, 3]);
+    cluster.node(4).start().expect("started");
+    ends_removed(&mut cluster, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_formed_by_hand_and_once() {
+    let mut cluster = Cluster::prepare_waiting(3).expect("files");
+    cluster.start_all().expect("started");
+    for id in 1..=3 {
+        waits(&cluster, id).await;
+    }
+    let members: Vec<String> = cluster
+        .nodes()
+        .iter()
+        .map(|node| {
+            let spec = node.spec();
+            let addresses = (spec.peer_address(), spec.client_address());
+            format!("--member={}={},{}", spec.id, addresses.0, addresses.1)
+        })
+        .collect();
+    let mut init = vec!["cluster", "init"];
+    init.extend(members.iter().map(String::as_str));
+
+    // A missing member forms nothing.
+    cluster.node(3).kill().await.expect("killed");
+    let briefly = [&["--timeout", "2s"], &init[..]].concat();
+    let error = ask(&endpoints_of(&cluster, &[1]), &briefly).await;
+    assert_ne!(error.status, 0);
+    assert!(error.error.contains("NODE_UNREACHABLE"), "{}", error.error);
+    waits(&cluster, 1).await;
+    cluster.node(3).start().expect("started");
+    waits(&cluster, 3).await;
+
+    // Asked of one that does not form it: the client goes on to the one that
+    // does.
+    let second = endpoints_of(&cluster, &[2]);
+    let formed = ask(&second, &init).await.done();
+    assert_eq!(formed["already_formed"], false);
+    cluster.wait_ready().await.expect("all serve");
+    let cluster_id = formed["cluster_id"].clone();
+    for id in 1..=3 {
+        let again = ask(&endpoints_of(&cluster, &[id]), &init).await.done();
+        assert_eq!(again["already_formed"], true);
+        assert_eq!(again["cluster_id"], cluster_id);
+    }
+    let load = Load::start(&cluster, 2).await;
+    load.progress(&cluster, 20).await;
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+
+    // A cluster that its configurations form is there already.
+    let configured = Cluster::start(1).await.expect("a cluster of one");
+    let there = ask(&configured.endpoints(), &["cluster", "init"])
+        .await
+        .done();
+    assert_eq!(there["already_formed"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_goes_to_the_one_that_is_named() {
+    let cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 4).await;
+    for round in 0..3 {
+        load.progress(&cluster, 50).await;
+        let leader = cluster.leader().await.expect("a leader");
+        let to = if round % 2 == 0 {
+            leader % 3 + 1
+        } else {
+            (leader + 1) % 3 + 1
+        };
+        let name = to.to_string();
+        let answer = ask(&cluster.endpoints(), &["leader", "transfer", "--to", &name]).await;
+        assert_eq!(answer.done()["leader_id"], to);
+        assert_eq!(cluster.leader().await.expect("a leader"), to);
+    }
+    let endpoints = cluster.endpoints();
+    ask(&endpoints, &["leader", "transfer", "--to", "9"])
+        .await
+        .refused("INVALID");
+    load.progress(&cluster, 50).await;
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}

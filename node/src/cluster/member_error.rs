@@ -1,0 +1,130 @@
+//! Why a change of the members is refused, or not known to be done.
+
+use std::time::Duration;
+
+use super::quorum::QuorumLoss;
+use crate::raft::{MemberNode, NodeId};
+
+/// Why a member was not added, promoted or removed. Nothing was changed, unless
+/// it says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// Only the leader does this.
+    #[error("this node does not lead partition {0}")]
+    NotLeader(u32),
+    /// The leader was to be removed, and has handed leadership over: the new
+    /// leader does the rest.
+    #[error("node {leader} leads now")]
+    HandedOver {
+        /// The new leader.
+        leader: NodeId,
+        /// Where it is.
+        node: MemberNode,
+    },
+    /// The leader was to be removed, and could not hand leadership over.
+    #[error("leadership was not handed over before the removal: {0}")]
+    NotHandedOver(String),
+    /// One change at a time.
+    #[error("another membership change is under way")]
+    InProgress,
+    /// The id is a member's.
+    #[error("node {id} is a member already, at {address}")]
+    IdTaken {
+        /// The id.
+        id: NodeId,
+        /// The member's peer address.
+        address: String,
+    },
+    /// The id was a removed member's.
+    #[error("node id {0} was a removed member's")]
+    IdRetired(NodeId),
+    /// The address is a member's.
+    #[error("{address} is the address of node {by}")]
+    AddressTaken {
+        /// The address asked for.
+        address: String,
+        /// Whose it is.
+        by: NodeId,
+    },
+    /// The directory is a member's.
+    #[error("the node at {address} has the data directory of node {by}, copied")]
+    DirectoryTaken {
+        /// Where it answered.
+        address: String,
+        /// Whose directory it is.
+        by: NodeId,
+    },
+    /// A member whose data directory is another than the cluster knows.
+    #[error(
+        "node {id} is known with data directory {known}, the one at {address} has {found}: it was emptied or replaced"
+    )]
+    Emptied {
+        /// The member.
+        id: NodeId,
+        /// Where it answered.
+        address: String,
+        /// The uuid the cluster knows.
+        known: String,
+        /// The uuid it has.
+        found: String,
+    },
+    /// There is no such member.
+    #[error("node {0} is no member")]
+    NotAMember(NodeId),
+    /// The last voter can not go.
+    #[error("node {0} is the only voter")]
+    LastVoter(NodeId),
+    /// There are as many as there can be.
+    #[error("the cluster has {limit} {what}, its limit")]
+    TooMany {
+        /// Voters or members.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// The node to be added does not answer.
+    #[error("no node answers at {address}: {cause}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// The node that answers is not the one meant.
+    #[error("the node at {address} {what}")]
+    WrongNode {
+        /// Where it answered.
+        address: String,
+        /// What is not as it must be.
+        what: String,
+    },
+    /// The member does not answer.
+    #[error("node {0} does not answer")]
+    Silent(NodeId),
+    /// A learner that lacks too much to vote.
+    #[error("node {id} has the log up to {matched} of {last}")]
+    CatchingUp {
+        /// The learner.
+        id: NodeId,
+        /// The last index it is known to have; 0 for none.
+        matched: u64,
+        /// The leader's last index.
+        last: u64,
+    },
+    /// Too few voters would answer.
+    #[error("{change} would leave too few who answer: {loss}")]
+    QuorumLoss {
+        /// What was to be done.
+        change: String,
+        /// What would be lost.
+        loss: QuorumLoss,
+    },
+    /// It is written and not known to be committed.
+    #[error("the change was not finished within {} ms{}", .after.as_millis(), if .cause.is_empty() { String::new() } else { format!(": {cause}") })]
+    Unfinished {
+        /// How long it was waited for.
+        after: Duration,
+        /// What is known of why.
+        cause: String,
+    },
+}

@@ -159,6 +159,10 @@ pub const READS_MAX: usize = 256;
 /// `Read` and `Subscribe` streams that a node passes on from another at once: it
 /// keeps less history than the other.
 pub const FORWARDED_READS_MAX: usize = 128;
+/// Flow-control window of one of them.
+pub const FORWARDED_READ_WINDOW_BYTES: u32 = 256 * 1024;
+/// And of all of them together: none has to wait for another's reader.
+pub const FORWARDED_READS_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 /// Events are sent to a reader in messages of about this size.
 pub const READ_MESSAGE_BYTES_TARGET: usize = 256 * KIB;
 /// A message to a reader at most: one event with its effects above the target.
@@ -183,6 +187,10 @@ pub const READER_STALL_MAX: Duration = Duration::from_secs(30);
 /// A subscriber hears of its progress at least this often.
 pub const SUBSCRIBE_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
+const _: () = assert!(
+    FORWARDED_READS_MAX * FORWARDED_READ_WINDOW_BYTES as usize
+        <= FORWARDED_READS_WINDOW_BYTES as usize
+);
 // What is being proposed can be replicated from memory.
 const _: () = assert!(ENTRIES_IN_FLIGHT_MAX * ENTRY_BYTES_TARGET <= TAIL_CACHE_BYTES);
 const _: () = assert!(READ_MESSAGE_BYTES_TARGET <= SUBSCRIBER_BUFFER_BYTES_MAX);
@@ -299,7 +307,7 @@ pub const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the retention says is looked at this often.
 pub const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The least that a retention by size keeps: a few segments.
+/// The least that a retention by size keeps: two segments.
 pub const RETENTION_BYTES_MIN: u64 = 128 << 20;
 /// With less than this free, the node warns: some minutes of a busy log.
 pub const DISK_FREE_BYTES_WARNING: u64 = 1 << 30;

@@ -55,6 +55,16 @@ pub enum ApiError {
         /// What went wrong.
         cause: String,
     },
+    /// This node does not keep the events asked for, and another does or may.
+    #[error(
+        "this node keeps the events from offset {earliest} on, not those from {asked}; another member keeps them, or has not said yet"
+    )]
+    KeptElsewhere {
+        /// The offset asked for.
+        asked: u64,
+        /// The first one kept here.
+        earliest: u64,
+    },
     /// The node that keeps the events asked for does not send them (any more).
     #[error("node {holder}, which keeps the events asked for, was not reached: {cause}")]
     HolderLost {
@@ -139,6 +149,8 @@ pub enum Resource {
     ConnectionBytes,
     /// `Read` streams.
     Reads,
+    /// Streams of another node that this one passes on.
+    ForwardedReads,
     /// `Subscribe` streams.
     Subscribers,
 }
@@ -153,6 +165,10 @@ impl Resource {
             Self::ConnectionBytes => format!(
                 "this connection has {} MiB of appends in flight, its limit",
                 limits::IN_FLIGHT_BYTES_PER_CONNECTION_MAX >> 20
+            ),
+            Self::ForwardedReads => format!(
+                "this node passes on {} reads of what only others keep, its limit",
+                limits::FORWARDED_READS_MAX
             ),
             Self::Reads => format!(
                 "this node has {} reads under way, its limit",

@@ -43,11 +43,12 @@ impl EventApi {
     }
 
     /// The stream that has begun here, or that another node is asked for with
-    /// `ask`.
+    /// `ask`. An `endless` one ends when this node drains.
     async fn begun<Q, T, F>(
         &self,
         begun: Result<Begun<Q, T>, ApiError>,
         call: Call,
+        endless: bool,
         ask: impl FnOnce(EventServiceClient<Channel>, Request<Q>) -> F,
     ) -> Result<Response<DeliveryStream<T>>, Status>
     where
@@ -60,7 +61,10 @@ impl EventApi {
                 holder,
                 from_offset,
                 request,
-            } => forward_read(&self.context, holder, call, from_offset, request, ask).await?,
+            } => {
+                let context = &self.context;
+                forward_read(context, holder, call, from_offset, endless, request, ask).await?
+            }
         };
         Ok(Response::new(stream))
     }
@@ -175,7 +179,7 @@ impl EventService for EventApi {
         let call = Call::new(request.metadata());
         let begun = start_read(&self.context, request.into_inner(), call).await;
         let ask = async |mut client: EventServiceClient<_>, request| client.read(request).await;
-        self.begun(begun, call, ask).await
+        self.begun(begun, call, false, ask).await
     }
 
     type SubscribeStream = DeliveryStream<v1::SubscribeResponse>;
@@ -188,7 +192,7 @@ impl EventService for EventApi {
         let begun = start_subscribe(&self.context, request.into_inner(), call).await;
         let ask =
             async |mut client: EventServiceClient<_>, request| client.subscribe(request).await;
-        self.begun(begun, call, ask).await
+        self.begun(begun, call, true, ask).await
     }
 }
 

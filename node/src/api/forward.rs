@@ -25,11 +25,15 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    /// The connection for forwarded requests.
-    pub(super) fn channel(&self, context: &NodeContext) -> Result<Channel, ApiError> {
+    /// The connection for forwarded requests of that purpose.
+    pub(super) fn channel(
+        &self,
+        context: &NodeContext,
+        purpose: Purpose,
+    ) -> Result<Channel, ApiError> {
         context
             .peers()
-            .channel(&self.node.peer_address, Purpose::Forward)
+            .channel(&self.node.peer_address, purpose)
             .map_err(|error| self.unreachable(false, error.to_string()))
     }
 
@@ -87,7 +91,7 @@ where
 {
     let counted = |result| metrics.forward(result).inc();
     let channel = leader
-        .channel(context)
+        .channel(context, Purpose::Forward)
         .map_err(|error| error.into_status(Operation::Write))?;
     let mut request = leader.request(context, message);
     request.set_timeout(call.time_left());

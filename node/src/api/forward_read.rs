@@ -16,30 +16,36 @@ use super::error::{ApiError, Resource};
 use super::forward::{Leader, describe, is_from_huntlog};
 use super::status::Operation;
 use crate::limits;
-use crate::partition::ReadEventsError;
+use crate::partition::{HistoryElsewhere, ReadEventsError};
+use crate::raft::Purpose;
 
-/// Where the events from `asked` on can be read, when `error` says that it is
-/// not here.
+/// Who has the events that this node does not, as `error` says.
 ///
 /// # Errors
-/// `error`, with the earliest offset that any node is known to have, when no
-/// other node has them either, or the request was forwarded already.
+/// OUT_OF_RANGE, with the earliest offset that any node has, when nobody has
+/// them; UNAVAILABLE while that is not certain, when the request was forwarded
+/// already (one hop), or when it asks for this node's `own_copy`.
 pub(super) fn holder(
     served: &ServedPartition,
     call: &Call,
+    own_copy: bool,
     error: ReadEventsError,
 ) -> Result<Leader, ApiError> {
     let ReadEventsError::BeforeHistory { asked, earliest } = error else {
         return Err(error.into());
     };
-    let others = served.partition.histories();
-    match others.holder_of(asked).filter(|_| !call.forwarded) {
-        Some((id, node)) => Ok(Leader { id, node }),
-        None => Err(ReadEventsError::BeforeHistory {
+    match served.partition.history_elsewhere(asked) {
+        HistoryElsewhere::At { id, node } if !call.forwarded && !own_copy => {
+            Ok(Leader { id, node })
+        }
+        HistoryElsewhere::Nowhere { earliest: others } => Err(ReadEventsError::BeforeHistory {
             asked,
-            earliest: others.earliest().map_or(earliest, |of| of.min(earliest)),
+            earliest: others.map_or(earliest, |others| others.min(earliest)),
         }
         .into()),
+        HistoryElsewhere::At { .. } | HistoryElsewhere::Unknown => {
+            Err(ApiError::KeptElsewhere { asked, earliest })
+        }
     }
 }
 
@@ -53,6 +59,7 @@ pub(super) async fn forward_read<Q, T, F>(
     holder: Leader,
     call: Call,
     from_offset: u64,
+    ends_when_draining: bool,
     message: Q,
     send: impl FnOnce(EventServiceClient<Channel>, Request<Q>) -> F,
 ) -> Result<DeliveryStream<T>, Status>
@@ -62,7 +69,9 @@ where
 {
     let refused = |error: ApiError| error.into_status(Operation::Read);
     let place = context.reserve_forwarded_read().map_err(refused)?;
-    let channel = holder.channel(context).map_err(refused)?;
+    // Apart from what is forwarded to the leader: a reader that takes its time
+    // must not fill the window that acknowledgements come through.
+    let channel = holder.channel(context, Purpose::Read).map_err(refused)?;
     let client = EventServiceClient::new(channel)
         .max_decoding_message_size(limits::CLIENT_MESSAGE_BYTES_MAX);
     let mut request = holder.request(context, message);
@@ -82,7 +91,7 @@ where
         let ended = tokio::select! {
             ended = pass_on(&mut messages, &delivery) => ended.map_err(|status| failure(&holder, status)),
             () = watch.abandoned() => return,
-            () = context.drained() => Err(refused(ApiError::Draining)),
+            () = context.drained(), if ends_when_draining => Err(refused(ApiError::Draining)),
         };
         drop(place);
         watch.finish(ended);
@@ -124,7 +133,7 @@ impl NodeContext {
             .clone()
             .try_acquire_owned()
             .map_err(|_| ApiError::TooMuch {
-                resource: Resource::Reads,
+                resource: Resource::ForwardedReads,
             })
     }
 }

@@ -28,7 +28,9 @@ fn context() -> NodeContext {
 
 async fn append_to(leader: &Leader) -> ApiError {
     let context = context();
-    let channel = leader.channel(&context).expect("an address");
+    let channel = leader
+        .channel(&context, Purpose::Forward)
+        .expect("an address");
     let request = leader.request(&context, v1::AppendRequest::default());
     let status = EventServiceClient::new(channel)
         .append(request)

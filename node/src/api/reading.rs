@@ -104,7 +104,7 @@ pub(super) async fn start_read(
         Ok(reader) => reader,
         Err(error) => {
             return Ok(Begun::Elsewhere {
-                holder: holder(served, &call, error)?,
+                holder: holder(served, &call, level != ReadLevel::Linearizable, error)?,
                 from_offset: request.from_offset,
                 request: asked,
             });
@@ -165,7 +165,7 @@ pub(super) async fn start_subscribe(
         Ok(reader) => reader,
         Err(error) => {
             return Ok(Begun::Elsewhere {
-                holder: holder(served, &call, error)?,
+                holder: holder(served, &call, false, error)?,
                 from_offset,
                 request: asked,
             });
@@ -246,9 +246,7 @@ impl OpenStream {
         let metrics = context.metrics().clone();
         match resource {
             Resource::Subscribers => metrics.node.subscribers.inc(),
-            Resource::Reads | Resource::AppendBytes | Resource::ConnectionBytes => {
-                metrics.node.reads.inc()
-            }
+            _ => metrics.node.reads.inc(),
         };
         Self {
             metrics,
@@ -276,9 +274,7 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         match self.resource {
             Resource::Subscribers => self.metrics.node.subscribers.dec(),
-            Resource::Reads | Resource::AppendBytes | Resource::ConnectionBytes => {
-                self.metrics.node.reads.dec()
-            }
+            _ => self.metrics.node.reads.dec(),
         };
     }
 }

@@ -322,6 +322,12 @@ fn row(error: &ApiError) -> Row {
                 .with("leader_id", leader)
                 .with("leader_address", address)
         }
+        ApiError::KeptElsewhere { .. } => Row::unavailable(
+            "NOT_READABLE_HERE",
+            NotApplied,
+            limits::RETRY_DELAY_UNAVAILABLE,
+        )
+        .next("retry here, or use another node"),
         ApiError::HolderLost { .. } => {
             Row::unavailable("UNREACHABLE", NotApplied, limits::RETRY_DELAY_UNAVAILABLE)
                 .next("resume from the last offset seen, on any node")

@@ -224,7 +224,7 @@ pub async fn exchange_clocks(
                         for history in &answer.histories {
                             if history.partition == partition.id() {
                                 let earliest = history.earliest_offset;
-                                partition.note_history(*id, node.clone(), earliest);
+                                partition.note_history(*id, earliest);
                             }
                         }
                         return answer.asker_removed;

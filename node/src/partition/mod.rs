@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 
 pub use clock::{ClockSkew, LogClock, wall_clock_ms};
 pub use contradiction::{Contradiction, QuorumContradicts};
-pub use histories::Histories;
+pub use histories::HistoryElsewhere;
 pub use membership::{
     LeaderView, MemberProgress, Members, MembersChange, MembersSeen, ProposeError,
 };
@@ -43,6 +43,7 @@ pub use retention::Retention;
 pub use tail::{AppliedMark, Tail, TailLookup};
 
 use contradiction::Contradictions;
+use histories::Histories;
 
 use crate::limits;
 use crate::raft::{
@@ -224,6 +225,7 @@ impl Partition {
             raft: partition.raft.clone(),
             replica: partition.replica.clone(),
             clock: parts.clock,
+            snapshots: partition.storage.snapshots(),
             retention: parts.retention,
         };
         partition.tasks.lock().spawn(keeper.run());
@@ -494,15 +496,18 @@ impl Partition {
     }
 
     /// Takes note of how far back the history of another member reaches.
-    pub fn note_history(&self, id: NodeId, node: MemberNode, earliest_offset: u64) {
+    pub fn note_history(&self, id: NodeId, earliest_offset: u64) {
         self.histories
             .lock()
-            .note(id, node, earliest_offset, Instant::now());
+            .note(id, earliest_offset, Instant::now());
     }
 
-    /// How far back the histories of the other members reach.
-    pub fn histories(&self) -> Histories {
-        self.histories.lock().fresh(Instant::now())
+    /// Where the events from `offset` on can be read, when this node does not
+    /// keep them.
+    pub fn history_elsewhere(&self, offset: u64) -> HistoryElsewhere {
+        let mut others = self.members();
+        others.remove(&self.node_id);
+        self.histories.lock().find(offset, &others)
     }
 
     /// Waits until a quorum of the voters has come to another state than this

@@ -338,11 +338,8 @@ async fn answer(
         unreachable!("a normal entry is answered by the machine");
     };
     debug_assert_eq!(batch.len(), applied.results.len());
-    for (submission, mut result) in batch.into_iter().zip(applied.results) {
-        metrics.proposal(kind_of(&result)).inc();
-        if let CommandResult::Batch(batch) = &mut result {
-            tell_from_the_log(batch, &submission.command, replica).await;
-        }
+    let time_ms = applied.time_ms;
+    let tell = |submission: Submission, result| {
         metrics
             .proposer
             .append_seconds
@@ -350,11 +347,26 @@ async fn answer(
         let committed = Committed {
             result,
             log_index: log_id.index,
-            time_ms: applied.time_ms,
+            time_ms,
         };
         // A caller that went away does not want to know.
         let _ = submission.answer.send(Ok(committed));
         drop(submission.budget);
+    };
+    let mut to_look_up = Vec::new();
+    for (submission, result) in batch.into_iter().zip(applied.results) {
+        metrics.proposal(kind_of(&result)).inc();
+        match result {
+            CommandResult::Batch(dropped @ BatchResult::DuplicateDropped { .. }) => {
+                to_look_up.push((submission, dropped));
+            }
+            result => tell(submission, result),
+        }
+    }
+    // What has to be read from the disk keeps nobody else waiting.
+    for (submission, mut dropped) in to_look_up {
+        tell_from_the_log(&mut dropped, &submission.command, replica).await;
+        tell(submission, CommandResult::Batch(dropped));
     }
 }
 

@@ -90,7 +90,7 @@ impl EventReader {
     ) -> Result<Self, ReadEventsError> {
         let mark = replica.tail().mark();
         // What retention has given up may still be in memory; it is gone all
-        // the same, on every node alike.
+        // the same.
         let kept = |index: &u64| *index >= replica.log().history_start();
         let next_index = if offset >= mark.end_offset {
             mark.next_index

@@ -1,22 +1,23 @@
 //! Giving up old history, when the operator says so; otherwise it is kept for
 //! ever.
 //!
-//! What goes are whole segments, oldest first, whose entries a snapshot covers:
-//! first openraft's log ends behind them (a follower that needs them is sent
-//! the snapshot from then on), then readers' history does, and then storage
-//! deletes the files.
+//! What goes are the entries that a snapshot covers, the newest one among those
+//! that are over the limit altogether: the state at any moment of what stays
+//! can be made from that snapshot. First openraft's log ends behind it (a
+//! follower that needs more is sent a snapshot from then on), then readers'
+//! history does, and then storage deletes the segments that hold nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use huntlog_machine::RecordHeader;
-use huntlog_storage::ClosedSegment;
+use huntlog_machine::EntryRef;
+use huntlog_storage::{ClosedSegment, PartitionLog, SnapshotStore};
 use tokio::sync::oneshot;
 
 use super::clock::LogClock;
 use super::replica::Replica;
 use crate::limits;
-use crate::raft::Raft;
+use crate::raft::{Raft, entry_data};
 
 /// How much history is kept; `None` means any amount. A segment goes as soon as
 /// one of them says so.
@@ -72,6 +73,7 @@ pub(super) struct Keeper {
     pub(super) raft: Raft,
     pub(super) replica: Arc<Replica>,
     pub(super) clock: Arc<LogClock>,
+    pub(super) snapshots: SnapshotStore,
     pub(super) retention: Retention,
 }
 
@@ -85,58 +87,60 @@ impl Keeper {
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             rounds.tick().await;
-            let Some(last) = self.last_to_go().await else {
-                continue;
-            };
-            // Storage that fails ends the node by itself, and so does Raft.
-            if self.give_up(last).await.is_none() {
+            if let Err(Ending) = self.round().await {
+                // Storage that fails, and Raft that ends, say so themselves.
+                tracing::debug!("the retention ends with its partition");
                 return;
             }
         }
     }
 
-    async fn last_to_go(&self) -> Option<u64> {
+    async fn round(&self) -> Result<(), Ending> {
+        let Some(last) = self.last_to_go().await? else {
+            return Ok(());
+        };
+        let log = self.replica.log();
+        let snapshots = self.snapshots.list(log.id());
+        let indexes: Vec<u64> = snapshots.iter().map(|info| info.log_id.index).collect();
+        let history_start = log.history_start();
+        match next_base(&indexes, last, history_start) {
+            Base::At(base) => self.give_up(base).await,
+            // It covers more than may go: one of the next rounds may use it.
+            Base::Later => Ok(()),
+            Base::Missing => self.raft.trigger().snapshot().await.map_err(|_| Ending),
+        }
+    }
+
+    async fn last_to_go(&self) -> Result<Option<u64>, Ending> {
         let now_ms = self.clock.stamp_ms();
         let replica = self.replica.clone();
         let retention = self.retention;
         let found = tokio::task::spawn_blocking(move || {
             let log = replica.log();
             let (segments, open_bytes) = log.segments();
-            let time_of = |index| {
-                let record = log.record(index).ok()??;
-                Some(RecordHeader::decode(&record).ok()?.time_ms)
-            };
+            let history_start = log.history_start();
             let kept: Vec<_> = segments
                 .into_iter()
-                .filter(|segment| {
-                    let gone = |last| last < log.history_start();
-                    !segment.last_index.is_some_and(gone)
-                })
+                .skip_while(|segment| segment.last_index.is_some_and(|last| last < history_start))
                 .collect();
-            retention.last_to_go(&kept, open_bytes, now_ms, time_of)
+            retention.last_to_go(&kept, open_bytes, now_ms, |index| stamp_of(log, index))
         });
-        found.await.ok().flatten()
+        found.await.map_err(|_| Ending)
     }
 
-    /// Gives up the log through `last`, once a snapshot covers it; `None` when
-    /// the partition is ending.
-    async fn give_up(&self, last: u64) -> Option<()> {
+    /// Gives up the log through `base`, the index of a snapshot.
+    async fn give_up(&self, base: u64) -> Result<(), Ending> {
         use openraft::async_runtime::WatchReceiver as _;
-        let mut metrics = self.raft.metrics();
-        let covered = metrics.borrow_watched().snapshot.map(|id| id.index);
-        if covered < Some(last) {
-            // The next round finds it.
-            return self.raft.trigger().snapshot().await.ok();
-        }
         let log = self.replica.log();
-        let purged = |log: &huntlog_storage::PartitionLog| log.last_purged().map(|id| id.index);
-        if purged(log) < Some(last) {
-            self.raft.trigger().purge_log(last).await.ok()?;
-            while metrics.borrow_watched().purged.map(|id| id.index) < Some(last) {
-                metrics.changed().await.ok()?;
+        if log.last_purged().map(|id| id.index) < Some(base) {
+            let mut metrics = self.raft.metrics();
+            let purging = self.raft.trigger().purge_log(base).await;
+            purging.map_err(|_| Ending)?;
+            while metrics.borrow_watched().purged.map(|id| id.index) < Some(base) {
+                metrics.changed().await.map_err(|_| Ending)?;
             }
         }
-        let first_kept = last + 1;
+        let first_kept = base + 1;
         let (done, released) = oneshot::channel();
         log.release_history(
             first_kept,
@@ -145,14 +149,51 @@ impl Keeper {
                 let _ = done.send(result);
             }),
         );
-        released.await.ok()?.ok()?;
+        match released.await {
+            Ok(Ok(())) => {}
+            _ => return Err(Ending),
+        }
         tracing::info!(
             partition = log.id(),
             first_kept,
             "history before this log index is given up, as the retention says"
         );
-        Some(())
+        Ok(())
     }
+}
+
+/// The partition is ending: nothing more is to be given up.
+#[derive(Debug)]
+struct Ending;
+
+/// The snapshot that what stays will rest on.
+#[derive(Debug, PartialEq, Eq)]
+enum Base {
+    /// There is one; what it covers may go.
+    At(u64),
+    /// There is one for later.
+    Later,
+    /// There is none after the history's start: one is needed.
+    Missing,
+}
+
+/// The base when everything through `last` may go, of the snapshots at `indexes`
+/// (ascending) and a history that begins with `history_start`.
+fn next_base(indexes: &[u64], last: u64, history_start: u64) -> Base {
+    let usable = indexes.iter().filter(|index| **index >= history_start);
+    match usable.clone().rfind(|index| **index <= last) {
+        Some(base) => Base::At(*base),
+        None if usable.count() > 0 => Base::Later,
+        None => Base::Missing,
+    }
+}
+
+/// The log's time that the proposer stamped on the entry at `index`, if it is
+/// one of the machine's.
+fn stamp_of(log: &PartitionLog, index: u64) -> Option<u64> {
+    let entries = log.read_history(index..index + 1, usize::MAX).ok()?;
+    let data = entry_data(&entries.first()?.payload).ok()??.clone();
+    Some(EntryRef::decode(&data).ok()?.stamp_ms())
 }
 
 #[cfg(test)]
@@ -209,6 +250,16 @@ mod tests {
     fn either_limit_is_enough() {
         assert_eq!(last_to_go(Some(49), Some(350)), Some(20));
         assert_eq!(last_to_go(Some(15), Some(549)), Some(40));
+    }
+
+    #[test]
+    fn what_stays_rests_on_a_snapshot() {
+        assert_eq!(next_base(&[], 100, 0), Base::Missing);
+        assert_eq!(next_base(&[40, 90, 130], 100, 0), Base::At(90));
+        assert_eq!(next_base(&[130], 100, 0), Base::Later);
+        // What the history rests on already does not count.
+        assert_eq!(next_base(&[40], 100, 41), Base::Missing);
+        assert_eq!(next_base(&[40, 130], 100, 41), Base::Later);
     }
 
     #[test]

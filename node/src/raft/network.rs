@@ -1,7 +1,7 @@
 //! The leader's and candidate's side of the peer protocol: openraft's network
 //! over tonic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,8 +21,8 @@ use openraft::raft::{
     StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use parking_lot::{Mutex, RwLock};
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 
 use super::peer_wire::{
     PeerWireError, append_to_proto, log_id_from_proto, log_id_to_proto, optional_log_id,
@@ -62,6 +62,8 @@ pub enum Purpose {
     Snapshot,
     /// Clients' requests on their way to the leader.
     Forward,
+    /// Reads of what only the peer keeps, at their clients' pace.
+    Read,
 }
 
 /// The connections of this node to its peers, shared by all partitions.
@@ -69,7 +71,17 @@ pub struct Peers {
     identity: RwLock<LocalIdentity>,
     channels: Mutex<BTreeMap<(String, Purpose), Channel>>,
     /// The peers that did not answer when they were last asked.
-    lost: Mutex<BTreeSet<NodeId>>,
+    lost: Mutex<BTreeMap<NodeId, Lost>>,
+}
+
+/// Why a peer does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// There is no way to it, or it is busy or starting.
+    Away,
+    /// It takes this node for a stranger: another cluster, another directory,
+    /// another protocol.
+    Refusing,
 }
 
 impl Peers {
@@ -119,33 +131,51 @@ impl Peers {
         if let Some(channel) = channels.get(&(address.to_owned(), purpose)) {
             return Ok(channel.clone());
         }
+        let (stream_window_bytes, connection_window_bytes) = match purpose {
+            Purpose::Read => (
+                limits::FORWARDED_READ_WINDOW_BYTES,
+                limits::FORWARDED_READS_WINDOW_BYTES,
+            ),
+            _ => (
+                limits::PEER_STREAM_WINDOW_BYTES,
+                limits::PEER_CONNECTION_WINDOW_BYTES,
+            ),
+        };
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(limits::PEER_CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(limits::PEER_KEEPALIVE_INTERVAL)
             .keep_alive_timeout(limits::PEER_KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
-            .initial_stream_window_size(limits::PEER_STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(limits::PEER_CONNECTION_WINDOW_BYTES);
+            .initial_stream_window_size(stream_window_bytes)
+            .initial_connection_window_size(connection_window_bytes);
         let channel = endpoint.connect_lazy();
         channels.insert((address.to_owned(), purpose), channel.clone());
         Ok(channel)
     }
 
-    /// Says in the log when a peer is lost, or found again; not each time that
-    /// it is asked in vain.
-    fn note_answer(&self, peer: NodeId, node: &MemberNode, lost: Option<&Status>) {
+    /// Says in the log when a peer is lost, refuses this node, or answers again;
+    /// not each time that it is asked in vain.
+    fn note_answer(&self, peer: NodeId, node: &MemberNode, failed: Option<&Status>) {
         let address = &node.peer_address;
-        let mut all_lost = self.lost.lock();
-        match lost {
-            Some(status) if all_lost.insert(peer) => {
-                let reason = status.message();
-                tracing::warn!(peer, address, reason, "a peer can not be reached");
+        let mut lost = self.lost.lock();
+        let Some(status) = failed else {
+            if lost.remove(&peer).is_some() {
+                tracing::info!(peer, address, "a peer answers again");
             }
-            None if all_lost.remove(&peer) => {
-                tracing::info!(peer, address, "a peer is reached again");
-            }
-            _ => {}
+            return;
+        };
+        let how = match status.code() {
+            Code::FailedPrecondition => Lost::Refusing,
+            _ => Lost::Away,
+        };
+        if lost.insert(peer, how) == Some(how) {
+            return;
+        }
+        let reason = status.message();
+        match how {
+            Lost::Refusing => tracing::error!(peer, address, reason, "a peer refuses this node"),
+            Lost::Away => tracing::warn!(peer, address, reason, "a peer can not be reached"),
         }
     }
 
@@ -253,19 +283,31 @@ impl PeerLink {
         option: &RPCOption,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, RPCError<TypeConfig>> {
+        let answer = self.opened_within(action, option, call).await?;
+        self.note_answer(None);
+        Ok(answer)
+    }
+
+    /// As [`Self::within`], for a stream: that it opens is no answer yet.
+    async fn opened_within<T>(
+        &self,
+        action: RPCTypes,
+        option: &RPCOption,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, RPCError<TypeConfig>> {
         let limit = option.soft_ttl();
         match tokio::time::timeout(limit, call).await {
-            Ok(Ok(response)) => {
-                self.peers.note_answer(self.target, &self.node, None);
-                Ok(response.into_inner())
-            }
+            Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => {
-                self.peers
-                    .note_answer(self.target, &self.node, Some(&status));
+                self.note_answer(Some(&status));
                 Err(unreachable(&status).into())
             }
             Err(_) => Err(self.timed_out(action, limit).into()),
         }
+    }
+
+    fn note_answer(&self, failed: Option<&Status>) {
+        self.peers.note_answer(self.target, &self.node, failed);
     }
 
     /// openraft opens the next stream at once when one could not be opened: a
@@ -337,7 +379,7 @@ impl RaftNetworkV2<TypeConfig> for PeerLink {
             // to be made in.
             let setup = RPCOption::new(option.hard_ttl().max(2 * limits::PEER_CONNECT_TIMEOUT));
             let opened = self
-                .within(
+                .opened_within(
                     RPCTypes::AppendEntries,
                     &setup,
                     client.append_stream(outgoing),
@@ -417,14 +459,25 @@ impl RaftNetworkV2<TypeConfig> for PeerLink {
         });
         let call = client.install_snapshot(stream::once(async { start }).chain(parts));
         let limit = option.hard_ttl();
-        let response = tokio::select! {
-            closed = cancel => return Err(closed.into()),
-            answer = tokio::time::timeout(limit, call) => match answer {
-                Ok(Ok(response)) => response.into_inner(),
-                Ok(Err(status)) => return Err(unreachable(&status).into()),
-                Err(_) => return Err(self.timed_out(RPCTypes::InstallSnapshot, limit).into()),
-            },
+        let sent = async {
+            match tokio::time::timeout(limit, call).await {
+                Ok(Ok(response)) => Ok(response.into_inner()),
+                Ok(Err(status)) => {
+                    self.note_answer(Some(&status));
+                    let reason = status.message();
+                    tracing::warn!(peer = self.target, reason, "a snapshot was not taken");
+                    // openraft sends the whole snapshot again at once.
+                    self.pause().await;
+                    Err(unreachable(&status).into())
+                }
+                Err(_) => Err(self.timed_out(RPCTypes::InstallSnapshot, limit).into()),
+            }
         };
+        let response: peer::InstallSnapshotResponse = tokio::select! {
+            closed = cancel => return Err(closed.into()),
+            sent = sent => sent.map_err(|error: StreamingError<TypeConfig>| error)?,
+        };
+        self.failures = 0;
         let vote = vote_from_proto(response.vote).map_err(|error| malformed(&error))?;
         Ok(SnapshotResponse::new(vote))
     }
@@ -500,6 +553,9 @@ impl Answers<'_> {
         loop {
             match tokio::time::timeout(idle, self.incoming.message()).await {
                 Ok(Ok(Some(response))) => {
+                    if self.received == 0 {
+                        self.link.note_answer(None);
+                    }
                     self.received += 1;
                     self.silent = false;
                     return Some(
@@ -508,7 +564,10 @@ impl Answers<'_> {
                     );
                 }
                 Ok(Ok(None)) => return None,
-                Ok(Err(status)) => return Some(Err(unreachable(&status).into())),
+                Ok(Err(status)) => {
+                    self.link.note_answer(Some(&status));
+                    return Some(Err(unreachable(&status).into()));
+                }
                 Err(_) => {
                     let owing = self.sent.load(Ordering::Relaxed) > self.received;
                     if owing && self.silent {

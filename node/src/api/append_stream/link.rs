@@ -19,6 +19,7 @@ use crate::api::context::NodeContext;
 use crate::api::error::{ApiError, Resource};
 use crate::api::forward::{Leader, forward_result, is_from_huntlog};
 use crate::limits;
+use crate::raft::Purpose;
 use crate::telemetry::{ForwardResult, PartitionMetrics};
 
 type Opening = Pin<
@@ -112,7 +113,7 @@ impl Links {
         }
         self.links
             .retain(|link| link.requests.is_some() || !link.owed.is_empty());
-        let mut client = EventServiceClient::new(leader.channel(context)?)
+        let mut client = EventServiceClient::new(leader.channel(context, Purpose::Forward)?)
             .max_encoding_message_size(limits::CLIENT_MESSAGE_BYTES_MAX)
             .max_decoding_message_size(limits::CLIENT_MESSAGE_BYTES_MAX);
         let (requests, outgoing) = mpsc::channel(limits::APPEND_STREAM_IN_FLIGHT_BATCHES_MAX);

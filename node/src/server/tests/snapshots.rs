@@ -109,8 +109,22 @@ fn client(id: NodeId, nodes: &Nodes) -> EventServiceClient<tonic::transport::Cha
     EventServiceClient::new(endpoint.expect("an address").connect_lazy())
 }
 
-/// The offsets that `id` gives from `from_offset` on.
+/// The offsets that `id` gives from `from_offset` on. It may not know yet who
+/// keeps what it lacks, and says so: then it is asked again.
 async fn read(nodes: &Nodes, id: NodeId, from_offset: u64) -> Result<Vec<u64>, tonic::Status> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = read_once(nodes, id, from_offset).await;
+        match &answer {
+            Err(status) if status.code() == Code::Unavailable && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            _ => return answer,
+        }
+    }
+}
+
+async fn read_once(nodes: &Nodes, id: NodeId, from_offset: u64) -> Result<Vec<u64>, tonic::Status> {
     let request = v1::ReadRequest {
         from_offset,
         ..Default::default()
@@ -194,15 +208,6 @@ async fn events_before_the_snapshot_come_from_another_node() {
     let own = nodes.partition(away).earliest_offset().await.expect("read");
     assert!(own > 0, "it does not have them itself");
 
-    // It knows who has once they have said hello.
-    let known = async {
-        while nodes.partition(away).histories().earliest() != Some(0) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, known)
-        .await
-        .expect("hellos are exchanged");
     let all: Vec<u64> = (0..end).collect();
     assert_eq!(read(&nodes, away, 0).await.expect("forwarded"), all);
     assert_eq!(
@@ -244,9 +249,22 @@ async fn retention_gives_up_the_oldest_segments() {
     let away = nodes.followers()[0];
     nodes.ready(away).await;
     nodes.stop(away).await;
-    // Two segments of 64 MiB are closed, one of them goes.
-    producer.reports(&nodes, 140, 256 << 10).await;
     let staying: Vec<NodeId> = nodes.running.keys().copied().collect();
+    // Too much with the first segment of 64 MiB: a snapshot for what stays to
+    // rest on.
+    producer.reports(&nodes, 76, 256 << 10).await;
+    for id in &staying {
+        let based = async {
+            while nodes.running[id].storage.snapshots().newest(0).is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, based)
+            .await
+            .expect("a snapshot is taken");
+    }
+    // And once the second is closed, the first goes.
+    producer.reports(&nodes, 74, 256 << 10).await;
     let mut earliest = u64::MAX;
     for id in staying {
         let given_up = async {
@@ -277,14 +295,6 @@ async fn retention_gives_up_the_oldest_segments() {
             "node {id}, I7"
         );
     }
-    let known = async {
-        while nodes.partition(away).histories().earliest() != Some(earliest) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, known)
-        .await
-        .expect("hellos are exchanged");
     let refused = read(&nodes, away, 0).await.expect_err("it is gone");
     assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
     let offsets = read(&nodes, away, earliest).await.expect("forwarded");
@@ -301,9 +311,14 @@ async fn what_no_node_keeps_is_out_of_range_everywhere() {
     for id in 1..=3 {
         nodes.ready(id).await;
         let log = nodes.partition(id).replica().log().clone();
-        while log.last_purged().is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let purging = async {
+            while log.last_purged().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, purging)
+            .await
+            .expect("openraft purges what the snapshot covers");
         let purged = log.last_purged().expect("it is purged").index;
         let (done, released) = tokio::sync::oneshot::channel();
         log.release_history(
@@ -316,14 +331,6 @@ async fn what_no_node_keeps_is_out_of_range_everywhere() {
     }
     let own = nodes.partition(away).earliest_offset().await.expect("read");
     for id in 1..=3 {
-        let heard = async {
-            while nodes.partition(id).histories().earliest() != Some(own) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, heard)
-            .await
-            .expect("hellos are exchanged");
         let refused = read(&nodes, id, own - 1).await.expect_err("it is gone");
         assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
         let info = refused.get_details_error_info().expect("details");

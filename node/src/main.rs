@@ -134,6 +134,7 @@ fn give_up(error: &NodeError) -> ExitStatus {
         | NodeError::Formation(_)
         | NodeError::Stale(_)
         | NodeError::Removed(_)
+        | NodeError::Apply { .. }
         | NodeError::Differs(_)
         | NodeError::Contradicted(_) => ExitStatus::Data,
         NodeError::Partition(_)

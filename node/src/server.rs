@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use huntlog_machine::ApplyError;
 use huntlog_storage::{FatalError, OpenError, OpenReport, OpenStep, Options, Storage};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Instant as _, ServerState};
@@ -80,6 +81,14 @@ pub enum NodeError {
         partition: u32,
         /// What openraft says.
         reason: String,
+    },
+    /// An entry of the log can not be applied to this node's state.
+    #[error("partition {partition} can not go on: {source}")]
+    Apply {
+        /// The partition.
+        partition: u32,
+        /// Why.
+        source: ApplyError,
     },
     /// This node's state differs from its leader's.
     #[error(transparent)]
@@ -439,6 +448,7 @@ impl BringUp {
                 bytes: self.config.snapshot.every_bytes,
                 interval: self.config.snapshot.every,
             },
+            ignore_digests_through: self.config.raft.ignore_digests_through,
             retention: Retention {
                 max_age: self.config.retention.max_age,
                 max_bytes: self.config.retention.max_bytes,
@@ -512,7 +522,13 @@ async fn watch_raft(
             tracing::error!("{differs}");
         }
     }
-    ended
+    match partition.replica().failure() {
+        Some(source) if ended.is_err() => Err(NodeError::Apply {
+            partition: partition.id(),
+            source: source.clone(),
+        }),
+        _ => ended,
+    }
 }
 
 async fn raft_ended(partition: &Partition, health: &Health) -> Result<(), NodeError> {

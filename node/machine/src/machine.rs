@@ -17,6 +17,9 @@ pub struct Machine {
     pub(crate) view: View,
     pub(crate) recency: Recency,
     digests_uncomparable: u64,
+    /// Of entries through this log index, 0 for none, the leader's digest is
+    /// not compared.
+    ignore_digests_through: u64,
     pub(crate) scratch: Scratch,
 }
 
@@ -52,7 +55,7 @@ pub enum ApplyError {
     },
     /// This replica has decided something else than the leader (I7).
     #[error(
-        "this node's state differs from the leader's at or before log index {index} (digest {ours} here, {theirs} there); entry {log_id} was not applied; replace this node's data: add it again under a new node id"
+        "this node's state differs from the leader's at or before log index {index} (digest {ours} here, {theirs} there); entry {log_id} was not applied; see what the other nodes have at this index: if most have {theirs}, this node is wrong: add it again under a new node id; if most have {ours}, that leader was wrong, the log is not: start every node with raft.ignore_digests_through = {}", .log_id.index
     )]
     DigestMismatch {
         /// The entry that told.
@@ -90,6 +93,7 @@ impl Machine {
             view,
             recency,
             digests_uncomparable: 0,
+            ignore_digests_through: 0,
             scratch: Scratch::default(),
         }
     }
@@ -123,6 +127,12 @@ impl Machine {
         self.check_next(log_id)?;
         self.scratch.record.clear();
         Ok(self.finish(log_id, self.view.end_offset, Vec::new()))
+    }
+
+    /// Applies entries through `log_index` whatever digest they carry: a
+    /// leader's was wrong, and is in the log for ever. Not part of the state.
+    pub fn ignore_digests_through(&mut self, log_index: u64) {
+        self.ignore_digests_through = log_index;
     }
 
     /// The state as of now.
@@ -194,6 +204,7 @@ impl Machine {
         match self.view.digest_at(check.index) {
             None => self.digests_uncomparable += 1,
             Some(ours) if ours == check.digest => {}
+            Some(_) if log_id.index <= self.ignore_digests_through => {}
             Some(ours) => {
                 return Err(ApplyError::DigestMismatch {
                     log_id,

@@ -72,6 +72,7 @@ impl Cluster {
                 interval: Duration::from_secs(3_600),
             },
             retention: Default::default(),
+            ignore_digests_through: 0,
             storage,
             peers,
             append_budget: context.append_budget().clone(),

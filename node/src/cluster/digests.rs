@@ -17,7 +17,7 @@ use crate::raft::{NodeId, Peers, Purpose};
 /// This node's state differs from its leader's.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
-    "this node's state of partition {partition} differs from that of its leader, node {leader}, at or before log index {index} (digest {ours} here, {theirs} there); replace this node's data: add it again under a new node id", index = .at.log_index, ours = .at.ours, theirs = .at.theirs
+    "this node's state of partition {partition} differs from that of its leader, node {leader}, at or before log index {index} (digest {ours} here, {theirs} there); see what the other nodes have at this index: if they have {theirs}, this node is wrong: add it again under a new node id; if they have {ours}, the leader is wrong, and stops once a quorum has told it", index = .at.log_index, ours = .at.ours, theirs = .at.theirs
 )]
 pub struct DiffersFromLeader {
     /// The partition.

@@ -105,6 +105,9 @@ pub struct RaftConfig {
     pub election_min: Duration,
     /// The longest such time; each draw is between the two.
     pub election_max: Duration,
+    /// Of entries through this log index, 0 for none, the leader's digest is not
+    /// compared.
+    pub ignore_digests_through: u64,
 }
 
 /// How much history is kept; whatever is beyond either limit may go.

@@ -180,6 +180,16 @@ pub static RAFT_ELECTION_MAX_MS: Key = key!(
     "The longest such time, in milliseconds"
 );
 
+/// `raft.ignore_digests_through`.
+pub static RAFT_IGNORE_DIGESTS_THROUGH: Key = key!(
+    "raft"."ignore_digests_through",
+    "raft-ignore-digests-through",
+    "HUNTLOG_RAFT__IGNORE_DIGESTS_THROUGH",
+    Kind::Integer { min: 0, max: i64::MAX as u64 },
+    Some("0"),
+    "Apply entries through this log index whatever digest of the leader they carry; 0 compares all"
+);
+
 /// `snapshot.every_bytes`.
 pub static SNAPSHOT_EVERY_BYTES: Key = key!(
     "snapshot"."every_bytes",
@@ -241,7 +251,7 @@ pub static LOG_FORMAT: Key = key!(
 );
 
 /// Every key, in the order of the sample files.
-pub static KEYS: [&Key; 16] = [
+pub static KEYS: [&Key; 17] = [
     &NODE_ID,
     &NODE_DATA_DIR,
     &CLUSTER_NAME,
@@ -252,6 +262,7 @@ pub static KEYS: [&Key; 16] = [
     &RAFT_HEARTBEAT_MS,
     &RAFT_ELECTION_MIN_MS,
     &RAFT_ELECTION_MAX_MS,
+    &RAFT_IGNORE_DIGESTS_THROUGH,
     &SNAPSHOT_EVERY_BYTES,
     &SNAPSHOT_EVERY_SECONDS,
     &RETENTION_MAX_AGE_SECONDS,

@@ -328,6 +328,7 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
         "10",
         "20",
         "40",
+        "7",
         "1048576",
         "5",
         "86400",
@@ -356,6 +357,7 @@ fn every_key_can_be_set_by_variable_and_by_flag() {
     );
     assert_eq!(config.listen.admin.port(), 3);
     assert_eq!(config.raft.election_max, Duration::from_millis(40));
+    assert_eq!(config.raft.ignore_digests_through, 7);
     assert_eq!(config.snapshot.every, Duration::from_secs(5));
     let day = Duration::from_secs(24 * 60 * 60);
     assert_eq!(config.retention.max_age, Some(day));

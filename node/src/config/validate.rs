@@ -44,6 +44,7 @@ impl<'a> Validator<'a> {
         let peer = self.listen_address(&schema::LISTEN_PEER);
         let admin = self.listen_address(&schema::LISTEN_ADMIN);
         let timers = self.timers();
+        let ignore_digests_through = self.integer(&schema::RAFT_IGNORE_DIGESTS_THROUGH);
         let every_bytes = self.integer(&schema::SNAPSHOT_EVERY_BYTES);
         let every_seconds = self.integer(&schema::SNAPSHOT_EVERY_SECONDS);
         let max_age_seconds = self.integer(&schema::RETENTION_MAX_AGE_SECONDS);
@@ -86,6 +87,7 @@ impl<'a> Validator<'a> {
                 heartbeat: Duration::from_millis(timers.heartbeat.value),
                 election_min: Duration::from_millis(timers.election_min.value),
                 election_max: Duration::from_millis(timers.election_max.value),
+                ignore_digests_through: ignore_digests_through?.value,
             },
             snapshot: SnapshotConfig {
                 every_bytes: every_bytes?.value,

@@ -26,7 +26,7 @@ pub struct Contradiction {
 /// More than half of the voters have come to other digests than this node.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
-    "a quorum contradicts this node: nodes {voters:?} of partition {partition} have other digests at log index {index} (here {ours}); this node's state is wrong or the log is damaged; nothing that was acknowledged is lost from the log: compare the nodes' logs, and replace this node's data by adding it again under a new node id", index = .at.log_index, ours = .at.ours
+    "a quorum contradicts this node: nodes {voters:?} of partition {partition} have other digests at log index {index} (here {ours}); this node's state is wrong, the log is not, and nothing that was acknowledged is lost: start every node again; if it stops at an entry that carries this node's digest, set raft.ignore_digests_through as it says", index = .at.log_index, ours = .at.ours
 )]
 pub struct QuorumContradicts {
     /// The partition.

@@ -66,6 +66,9 @@ pub struct PartitionParts {
     pub snapshot_every: SnapshotEvery,
     /// How much history is kept.
     pub retention: Retention,
+    /// Of entries through this log index, 0 for none, the leader's digest is not
+    /// compared.
+    pub ignore_digests_through: u64,
     /// The node's storage.
     pub storage: Storage,
     /// The connections to the peers.
@@ -183,7 +186,8 @@ impl Partition {
         let log = parts.storage.partition(parts.id);
         let snapshots = parts.storage.snapshots();
         rederive::set_damaged_snapshots_aside(parts.id, snapshots.clone()).await?;
-        rederive::missing_records(log.clone(), snapshots.clone()).await?;
+        rederive::missing_records(log.clone(), snapshots.clone(), parts.ignore_digests_through)
+            .await?;
 
         let machine = Arc::new(RwLock::new(Machine::new(parts.id, Limits::default())));
         let replica = Arc::new(Replica::new(
@@ -192,8 +196,13 @@ impl Partition {
             parts.clock.clone(),
             metrics.clone(),
         ));
-        let state_machine =
-            StateMachine::new(machine, log.clone(), snapshots.clone(), replica.clone());
+        let state_machine = StateMachine::new(
+            machine,
+            log.clone(),
+            snapshots.clone(),
+            replica.clone(),
+            parts.ignore_digests_through,
+        );
         let raft = Raft::new(
             parts.node_id,
             options,

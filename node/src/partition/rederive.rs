@@ -52,6 +52,7 @@ pub enum RederiveError {
 pub(super) async fn missing_records(
     log: PartitionLog,
     snapshots: SnapshotStore,
+    ignore_digests_through: u64,
 ) -> Result<(), RederiveError> {
     let Some(newest) = snapshots.newest(log.id()) else {
         // Everything is applied again, from the first entry.
@@ -62,7 +63,8 @@ pub(super) async fn missing_records(
     for gap in log.missing_records(covered) {
         let log = log.clone();
         let snapshots = snapshots.clone();
-        tokio::task::spawn_blocking(move || fill(&log, &snapshots, gap)).await??;
+        tokio::task::spawn_blocking(move || fill(&log, &snapshots, gap, ignore_digests_through))
+            .await??;
     }
     Ok(())
 }
@@ -72,6 +74,7 @@ fn fill(
     log: &PartitionLog,
     snapshots: &SnapshotStore,
     gap: Range<u64>,
+    ignore_digests_through: u64,
 ) -> Result<(), RederiveError> {
     let mut machine = match base(log, snapshots, &gap)? {
         Some(machine) => machine,
@@ -84,6 +87,7 @@ fn fill(
             return Ok(());
         }
     };
+    machine.ignore_digests_through(ignore_digests_through);
     let mut next = machine.last_applied().map_or(0, |id| id.index + 1);
     tracing::info!(
         partition = log.id(),

@@ -1,10 +1,10 @@
 //! One partition's state on this node, as readers see it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use huntlog_machine::{DigestCheck, Machine};
+use huntlog_machine::{ApplyError, DigestCheck, Machine};
 use huntlog_storage::PartitionLog;
 use parking_lot::{RwLock, RwLockReadGuard};
 
@@ -24,6 +24,8 @@ pub struct Replica {
     bytes_since_snapshot: AtomicU64,
     /// Those of them that the snapshot being built covers.
     bytes_in_snapshot: AtomicU64,
+    /// Why applying has ended.
+    failure: OnceLock<ApplyError>,
 }
 
 impl Replica {
@@ -43,6 +45,7 @@ impl Replica {
             metrics,
             bytes_since_snapshot: AtomicU64::new(0),
             bytes_in_snapshot: AtomicU64::new(0),
+            failure: OnceLock::new(),
         }
     }
 
@@ -73,6 +76,11 @@ impl Replica {
     /// The digest of what is applied, for the next entry to carry (I7).
     pub fn digest_check(&self) -> Option<DigestCheck> {
         self.machine.read().digest()
+    }
+
+    /// Why nothing is applied any more, if that is so.
+    pub fn failure(&self) -> Option<&ApplyError> {
+        self.failure.get()
     }
 
     /// Payload bytes applied since the newest snapshot.
@@ -152,6 +160,11 @@ impl ApplyObserver for Replica {
         metrics.apply_seconds.observe(took);
         metrics.events_accepted.inc_by(entry.accepted);
         self.tail.push(entry, mark_of(machine));
+    }
+
+    fn failed(&self, error: &ApplyError) {
+        // Only the first: nothing is applied after it.
+        let _ = self.failure.set(error.clone());
     }
 
     fn installed(&self, machine: &Machine) {

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
-use huntlog_machine::{Applied, Limits, Machine, View};
+use huntlog_machine::{Applied, ApplyError, Limits, Machine, View};
 use huntlog_storage::{PartitionLog, SnapshotStore};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -57,6 +57,8 @@ impl AppliedEntry {
 pub trait ApplyObserver: Send + Sync + 'static {
     /// An entry has been applied to `machine`.
     fn applied(&self, entry: AppliedEntry, machine: &Machine, took: std::time::Duration);
+    /// An entry could not be applied: the state machine ends.
+    fn failed(&self, error: &ApplyError);
     /// A snapshot has replaced the state by `machine`.
     fn installed(&self, machine: &Machine);
     /// A snapshot is being built from the state of now.
@@ -72,17 +74,24 @@ pub struct StateMachine {
     log: PartitionLog,
     snapshots: SnapshotStore,
     observer: Arc<dyn ApplyObserver>,
+    ignore_digests_through: u64,
 }
 
 impl StateMachine {
-    /// A state machine that applies to `machine`, empty at start.
+    /// A state machine that applies to `machine`, empty at start; of entries
+    /// through `ignore_digests_through`, 0 for none, digests are not compared.
     pub fn new(
         machine: Arc<RwLock<Machine>>,
         log: PartitionLog,
         snapshots: SnapshotStore,
         observer: Arc<dyn ApplyObserver>,
+        ignore_digests_through: u64,
     ) -> Self {
+        machine
+            .write()
+            .ignore_digests_through(ignore_digests_through);
         Self {
+            ignore_digests_through,
             machine,
             membership: Arc::default(),
             log,
@@ -108,6 +117,7 @@ impl StateMachine {
             }
         };
         let applied = applied.map_err(|error| {
+            self.observer.failed(&error);
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("applying the log entry {log_id} failed: {error}"),
@@ -193,7 +203,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
-        let machine = tokio::task::spawn_blocking(move || {
+        let mut machine = tokio::task::spawn_blocking(move || {
             let mut reader = snapshot.open().map_err(io::Error::other)?;
             Machine::restore(&mut reader, Limits::default()).map_err(|error| {
                 io::Error::new(
@@ -214,6 +224,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 ),
             ));
         }
+        machine.ignore_digests_through(self.ignore_digests_through);
         *self.membership.lock() = meta.last_membership.clone();
         let mut current = self.machine.write();
         *current = machine;

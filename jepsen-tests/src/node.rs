@@ -167,6 +167,26 @@ impl NodeProcess {
             .map_err(|source| ProcessError::io("waiting for huntlog-node", source))
     }
 
+    /// What `huntlog-node inspect --verify` says of its data directory, as JSON,
+    /// while it does not run.
+    ///
+    /// # Errors
+    /// When the directory can not be inspected.
+    pub async fn inspect(&self) -> Result<serde_json::Value, ProcessError> {
+        let what = format!("inspecting {}", self.spec.data_dir().display());
+        let output = Command::new(binary("huntlog-node")?)
+            .arg("inspect")
+            .arg(self.spec.data_dir())
+            .args(["--verify", "-o", "json"])
+            .output()
+            .await
+            .map_err(|source| ProcessError::io(&what, source))?;
+        serde_json::from_slice(&output.stdout).map_err(|_| {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            ProcessError::io(what, std::io::Error::other(said))
+        })
+    }
+
     /// What it has printed so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.spec.log_file()).unwrap_or_default()

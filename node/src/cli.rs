@@ -1,10 +1,14 @@
 //! The command line of `huntlog-node`, and what its exit status means.
 
+mod inspect;
+
 use std::{
     io::{self, Write},
     path::PathBuf,
     process::{ExitCode, Termination},
 };
+
+pub use inspect::InspectArgs;
 
 use clap::{Arg, ArgMatches, Args, Command as Clap, FromArgMatches, Parser, Subcommand};
 
@@ -23,6 +27,7 @@ Exit status:
   4  refused to run with this data directory: damaged, of another node or
      cluster, of a member that was removed, or behind what its peers remember:
      an operator has to decide
+  5  inspect: there are faults in the data directory
 
 A supervisor should restart the node after 1 only.";
 
@@ -45,6 +50,10 @@ pub enum Command {
     /// variables, and compare those of one cluster with each other.
     #[command(after_help = EXIT_STATUS_HELP)]
     Check(CheckArgs),
+    /// Show what a data directory holds and whether it is sound. Changes
+    /// nothing; the node must not run.
+    #[command(after_help = EXIT_STATUS_HELP)]
+    Inspect(InspectArgs),
 }
 
 /// The arguments of `run`.
@@ -84,6 +93,8 @@ pub enum ExitStatus {
     Environment = 3,
     /// The data directory must not be used as it is.
     Data = 4,
+    /// A data directory that was inspected has faults.
+    Faults = 5,
 }
 
 impl Termination for ExitStatus {

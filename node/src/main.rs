@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use huntlog_node::cli::{CheckArgs, Cli, Command, ExitStatus, RunArgs};
+use huntlog_node::cli::{CheckArgs, Cli, Command, ExitStatus, InspectArgs, RunArgs};
 use huntlog_node::server::{Node, NodeError};
 use huntlog_node::telemetry::{Metrics, init_logs};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +16,7 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 fn main() -> ExitStatus {
     match Cli::parse().command {
         Command::Check(arguments) => check(&arguments),
+        Command::Inspect(arguments) => inspect(&arguments),
         Command::Run(arguments) => run(&arguments),
     }
 }
@@ -24,6 +25,17 @@ fn check(arguments: &CheckArgs) -> ExitStatus {
     let mut out = std::io::stdout().lock();
     // A closed pipe is no fault of the files.
     arguments.check(&mut out).unwrap_or(ExitStatus::Environment)
+}
+
+fn inspect(arguments: &InspectArgs) -> ExitStatus {
+    let mut out = std::io::stdout().lock();
+    match arguments.inspect(&mut out) {
+        Ok(status) => status,
+        Err(error) => {
+            complain(&error);
+            ExitStatus::Environment
+        }
+    }
 }
 
 fn complain(message: &dyn std::fmt::Display) {

@@ -60,12 +60,18 @@ async fn cluster_on_disks() -> Option<Cluster> {
     Some(cluster)
 }
 
-/// The terms the nodes were last seen in, under a leader they follow: they have
-/// voted in them, durably.
+/// What is known of the nodes' votes.
 #[derive(Default)]
-struct Terms(BTreeMap<u64, u64>);
+struct Votes {
+    /// The terms the nodes were last seen in, under a leader they follow: they
+    /// have voted in them, durably.
+    terms: BTreeMap<u64, u64>,
+    /// By node: the term and whom it voted for, as last found on its disk.
+    found: BTreeMap<u64, (u64, u64)>,
+}
 
-impl Terms {
+impl Votes {
+    /// Looks at the running nodes.
     async fn observe(&mut self, cluster: &Cluster) {
         for node in cluster.nodes() {
             let id = node.spec().id;
@@ -73,7 +79,7 @@ impl Terms {
                 continue;
             };
             for partition in status.partitions {
-                let seen = self.0.entry(id).or_default();
+                let seen = self.terms.entry(id).or_default();
                 assert!(
                     partition.term >= *seen,
                     "the vote of node {id} went back from term {seen} to {}",
@@ -86,6 +92,30 @@ impl Terms {
             }
         }
     }
+
+    /// Looks at the disks of nodes whose power was cut: they are sound, and the
+    /// votes on them are not behind.
+    async fn find(&mut self, cluster: &mut Cluster, victims: &[u64]) {
+        for id in victims {
+            let disk = cluster.node(*id).inspect().await.expect("readable");
+            for finding in disk["findings"].as_array().expect("a list") {
+                assert_eq!(finding["severity"], "note", "node {id}: {finding}");
+            }
+            let Some(partition) = disk["partitions"].get(0) else {
+                continue;
+            };
+            let of = |key: &str| partition["vote"][key].as_u64().expect("it voted");
+            let vote = (of("term"), of("node_id"));
+            let seen = self.terms.get(id).copied().unwrap_or_default();
+            assert!(vote.0 >= seen, "node {id}: {vote:?} after term {seen}");
+            if let Some(before) = self.found.insert(*id, vote) {
+                assert!(
+                    vote.0 > before.0 || vote == before,
+                    "node {id} voted {vote:?} after {before:?}"
+                );
+            }
+        }
+    }
 }
 
 /// Under load: the power of one node, of two, of all three. Then everything that
@@ -93,29 +123,31 @@ impl Terms {
 async fn round(
     cluster: &mut Cluster,
     random: &mut Random,
-    terms: &mut Terms,
+    votes: &mut Votes,
     acknowledged: &mut Acknowledged,
 ) {
     let load = Load::start(cluster, 8).await;
     for count in 1..=3 {
         load.progress(cluster, 20 + random.below(150)).await;
-        terms.observe(cluster).await;
+        votes.observe(cluster).await;
         load.progress(cluster, random.below(20)).await;
         let first = random.below(3);
         let victims: Vec<u64> = (0..count).map(|next| (first + next) % 3 + 1).collect();
         cluster.cut_power(&victims).await.expect("power cut");
+        votes.find(cluster, &victims).await;
         if random.below(3) == 0 {
             // And once more while they come back.
             cluster.start_all().expect("started again");
             tokio::time::sleep(Duration::from_millis(random.below(400))).await;
             cluster.cut_power(&victims).await.expect("power cut");
+            votes.find(cluster, &victims).await;
         } else if count == 1 {
             load.progress(cluster, random.below(100)).await;
         }
         cluster.start_all().expect("started again");
         load.progress(cluster, 1).await;
         cluster.wait_ready().await.expect("all come back");
-        terms.observe(cluster).await;
+        votes.observe(cluster).await;
     }
     acknowledged.extend(load.finish().await);
     check_all_nodes(cluster, acknowledged).await;
@@ -138,10 +170,10 @@ async fn power_cuts_lose_and_repeat_nothing() {
         let Some(mut cluster) = cluster_on_disks().await else {
             return;
         };
-        let mut terms = Terms::default();
+        let mut votes = Votes::default();
         let mut acknowledged = Acknowledged::new();
         for _ in first..rounds.min(first + ROUNDS_PER_CLUSTER) {
-            round(&mut cluster, &mut random, &mut terms, &mut acknowledged).await;
+            round(&mut cluster, &mut random, &mut votes, &mut acknowledged).await;
             progress.inc(1);
             let events: usize = acknowledged.values().map(Vec::len).sum();
             progress.set_message((checked + events).to_string());

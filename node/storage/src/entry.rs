@@ -1,12 +1,13 @@
 //! What the log holds: entries, their ids, and votes.
 
 use bytes::Bytes;
+use serde::Serialize;
 use std::fmt;
 
 /// Names one log entry for ever: the leader that proposed it and its index.
 ///
 /// Two entries with the same id are the same entry (Raft, section 5.3, "Log Matching"). Ordered by leader, then index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct LogId {
     /// Term of the leader that proposed the entry.
     pub term: u64,
@@ -23,7 +24,7 @@ impl fmt::Display for LogId {
 }
 
 /// A node's vote: whom it follows, and whether a quorum confirmed that leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Vote {
     /// Term voted in.
     pub term: u64,

@@ -30,6 +30,7 @@ mod files;
 mod identity;
 mod index;
 mod indexer;
+mod inspect;
 mod mark;
 mod open;
 mod options;
@@ -52,6 +53,11 @@ pub use files::{Crash, SimFiles};
 pub use identity::Identity;
 #[cfg(feature = "simulation")]
 pub use index::SimIndex;
+pub use inspect::{
+    Finding, FrameCounts, IdentityInspection, IndexInspection, InspectError, InspectOptions,
+    InspectProgressHook, Inspection, MarkInspection, PartitionInspection, Place, RecordsInspection,
+    SegmentEntries, SegmentInspection, Severity, SnapshotInspection, TermRun, inspect,
+};
 pub use options::{
     BatchStats, DiskSpace, FatalHook, IndexReport, IndexStats, Metrics, NoMetrics, OpenReport,
     OpenStep, Options, PartitionReport, ProgressHook, TailCut, WakeHook,

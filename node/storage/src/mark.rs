@@ -26,6 +26,18 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
+    /// What each of the two slots says, and nothing is created; `None` if there is no mark.
+    pub(crate) fn load(
+        files: &dyn Files,
+        salt: &[u8; 16],
+    ) -> io::Result<Option<[Option<HighWater>; 2]>> {
+        match files.open(NAME) {
+            Ok(file) => slots(&*file, salt).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens the mark, creating it if it is absent, and returns the higher of its valid slots.
     pub(crate) fn open(
         files: &dyn Files,
@@ -42,13 +54,9 @@ impl Mark {
             }
             Err(error) => return Err(error),
         };
-        let bytes = read_up_to(&*file, 0, 2 * SLOT_BYTES)?;
-        let slots: Vec<_> = bytes
-            .chunks(SLOT_BYTES)
-            .map(|slot| decode(slot, salt))
-            .collect();
+        let slots = slots(&*file, salt)?;
         let best = slots.iter().flatten().max().copied();
-        let next_slot = u64::from(slots.first().copied().flatten() == best && best.is_some());
+        let next_slot = u64::from(slots[0] == best && best.is_some());
         Ok((Self { file, next_slot }, best))
     }
 
@@ -61,6 +69,12 @@ impl Mark {
         self.next_slot ^= 1;
         Ok(())
     }
+}
+
+fn slots(file: &dyn File, salt: &[u8; 16]) -> io::Result<[Option<HighWater>; 2]> {
+    let bytes = read_up_to(file, 0, 2 * SLOT_BYTES)?;
+    let (first, second) = bytes.split_at(bytes.len().min(SLOT_BYTES));
+    Ok([decode(first, salt), decode(second, salt)])
 }
 
 fn encode(high_water: HighWater, salt: &[u8; 16]) -> [u8; USED_BYTES] {

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 const RESERVE: &str = "reserve";
 
 /// Where the index comes from: opened as it is, or created anew.

@@ -12,10 +12,10 @@ use std::ops::Range;
 /// Entries of one leader: all from `first` to the next run's first. Two entries of one leader at one index are the same,
 /// so a run tells whether a lookup found the entry that belongs there or one that was truncated since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Run {
-    first: u64,
-    term: u64,
-    node_id: u64,
+pub(crate) struct Run {
+    pub first: u64,
+    pub term: u64,
+    pub node_id: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +47,11 @@ impl PartitionState {
             Some(range) if range.end == live.end => range.start,
             _ => live.start,
         }
+    }
+
+    /// Who led when, as far as it is remembered, ascending.
+    pub(crate) fn runs(&self) -> &[Run] {
+        &self.runs
     }
 
     pub(crate) fn is_kept(&self, index: u64) -> bool {

@@ -4,16 +4,19 @@
 //! [`File::sync`] (the bytes and size of a file) and [`Files::sync_dir`] (which names exist) have returned.
 
 mod os;
+mod read_only;
 #[cfg(feature = "simulation")]
 mod sim;
 
 pub(crate) use os::OsFiles;
+pub(crate) use read_only::ReadOnlyFiles;
 #[cfg(feature = "simulation")]
 pub use sim::{Crash, SimFiles};
 
 use crate::options::DiskSpace;
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A directory tree.
@@ -52,6 +55,21 @@ pub(crate) trait File: Send + Sync {
     fn set_size(&self, size: u64) -> io::Result<()>;
     /// Sets aside disk space and extends the file with zeros to `size`. If there is too little, none is taken.
     fn reserve(&self, size: u64) -> io::Result<()>;
+}
+
+/// The names of the files in a directory of the operating system, sorted.
+fn list(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Reads exactly `length` bytes, or fewer at the end of the file.

@@ -32,17 +32,7 @@ impl Files for OsFiles {
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(self.path(dir))? {
-            let entry = entry?;
-            if entry.file_type()?.is_file()
-                && let Ok(name) = entry.file_name().into_string()
-            {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(names)
+        super::list(&self.path(dir))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {

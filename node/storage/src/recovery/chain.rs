@@ -30,7 +30,7 @@ pub(crate) struct Chain {
 
 /// The end of the last batch that is known to be synced. Only the newest segment that has any valid header matters:
 /// what it knows is newer than what an older one does.
-pub(super) fn floor(
+pub(crate) fn floor(
     context: &Context<'_>,
     numbers: &[u64],
     marked: Position,

@@ -13,7 +13,9 @@ mod chain;
 mod replay;
 mod scan;
 
-pub(crate) use replay::{ReplayError, bring_up_to_date};
+use chain::Chain;
+pub(crate) use chain::floor;
+pub(crate) use replay::{ReplayError, bring_up_to_date, frames};
 
 use crate::engine::{ClosedSegment, Engine, Start, write_footer};
 use crate::error::OpenError;
@@ -26,7 +28,6 @@ use crate::segment::{
     DIR, Footer, Frame, FrameKind, Link, Position, Seed, SegmentReader, file_name, number_of,
 };
 use crate::state::PartitionState;
-use chain::Chain;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -41,6 +42,33 @@ pub(crate) struct Recovered {
     pub log_bytes: u64,
 }
 
+/// The log as it stands on the disk, before anything is written.
+pub(crate) struct Survey {
+    chain: Chain,
+    /// What is synced.
+    pub base: States,
+    /// What is valid above that.
+    pub above: Vec<Frame>,
+    /// With both.
+    pub full: States,
+    /// Where what is kept in place ends; segment 0: nothing is.
+    pub kept_end: Position,
+    /// The last batch kept in place.
+    link: Link,
+    pub cut: Option<TailCut>,
+    /// The segments kept in place.
+    pub closed: VecDeque<ClosedSegment>,
+    /// Those of them that have no footer.
+    pub unsealed: Vec<u64>,
+}
+
+impl Survey {
+    /// The segments of the log with their ends, oldest first; the newest one's is open.
+    pub(crate) fn segments(&self) -> Vec<(u64, Option<u64>)> {
+        self.chain.segments()
+    }
+}
+
 /// What opening needs everywhere.
 pub(crate) struct Context<'a> {
     pub files: &'a Arc<dyn Files>,
@@ -49,11 +77,15 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn path(&self, segment: u64) -> String {
+    pub(crate) fn path(&self, segment: u64) -> String {
         self.files.path(&file_name(segment)).display().to_string()
     }
 
-    fn io(&self, operation: &'static str, segment: u64) -> impl Fn(std::io::Error) -> OpenError {
+    pub(crate) fn io(
+        &self,
+        operation: &'static str,
+        segment: u64,
+    ) -> impl Fn(std::io::Error) -> OpenError {
         let file = self.path(segment);
         move |error| OpenError::io(operation, &file, error)
     }
@@ -66,7 +98,7 @@ impl Context<'_> {
         }
     }
 
-    fn reader(&self, segment: u64) -> Result<SegmentReader, OpenError> {
+    pub(crate) fn reader(&self, segment: u64) -> Result<SegmentReader, OpenError> {
         let file = self
             .files
             .open(&file_name(segment))
@@ -85,29 +117,15 @@ impl Context<'_> {
 /// Opens the log. `in_use`: it was in use before, so that its absence is a loss.
 pub(crate) fn recover(context: &Context<'_>, in_use: bool) -> Result<Recovered, OpenError> {
     let files = &**context.files;
-    let listed = files
-        .list(DIR)
-        .map_err(|error| OpenError::io("list", files.path(DIR).display(), error))?;
-    let mut numbers: Vec<u64> = listed.iter().filter_map(|name| number_of(name)).collect();
-    numbers.sort_unstable();
+    let numbers = segment_numbers(context)?;
     let (mark, high_water) = Mark::open(files, &context.salt)
         .map_err(|error| OpenError::io("open", files.path(crate::mark::NAME).display(), error))?;
 
     let marked = high_water
         .map(|high_water| high_water.position)
         .unwrap_or_default();
-    let floor = chain::floor(context, &numbers, marked)?;
-    let chain = chain::follow(context, &numbers, floor)?;
-    let Some(chain) = chain else {
-        if in_use {
-            return Err(context.damaged(
-                Position {
-                    segment: numbers.last().copied().unwrap_or(1),
-                    offset: 0,
-                },
-                "the log was in use, and none of its segments can be read",
-            ));
-        }
+    let floor = floor(context, &numbers, marked)?;
+    let Some(found) = survey(context, &numbers, floor, in_use)? else {
         let start = Start {
             salt: context.salt,
             segment: numbers.last().map_or(1, |last| last + 1),
@@ -123,51 +141,33 @@ pub(crate) fn recover(context: &Context<'_>, in_use: bool) -> Result<Recovered, 
         return Ok(recovered);
     };
 
-    let scan::Scan {
-        base,
-        above,
-        kept_end,
-        link,
-        cut,
-    } = scan::scan(context, &chain, floor)?;
-    let kept: Vec<(u64, u64)> = chain.up_to(kept_end);
-    let mut closed = VecDeque::new();
-    let mut unsealed = Vec::new();
-    for (number, end) in &kept {
-        let (footer, sealed) = load_footer(context, *number, *end)?;
-        closed.push_back(ClosedSegment {
-            number: *number,
-            end: *end,
-            footer,
-        });
-        if !sealed {
-            unsealed.push((*number, *end));
-        }
+    if let Some(cut) = &found.cut {
+        tracing::warn!(
+            file = cut.file,
+            position = cut.position,
+            reason = cut.reason,
+            "cut a torn tail, which nobody was told is durable"
+        );
     }
-    let mut full = base.clone();
-    for frame in &above {
-        full.entry(frame.partition).or_default().apply(&frame.kind);
-    }
-    check_history(context, &chain, &closed, &above, &full)?;
 
+    let kept: Vec<u64> = found.closed.iter().map(|segment| segment.number).collect();
     let newest = numbers.last().copied().unwrap_or(0).max(floor.segment);
     let start = Start {
         salt: context.salt,
         segment: newest + 1,
-        previous: kept_end,
-        link,
-        states: base,
-        closed,
+        previous: found.kept_end,
+        link: found.link,
+        states: found.base,
+        closed: found.closed,
         mark,
     };
-    let mut recovered = begin(context, start, &above)?;
-    recovered.cut = cut;
+    let mut recovered = begin(context, start, &found.above)?;
+    recovered.cut = found.cut;
 
     // The new segment is synced, so the old end is needed no more: tidy it up.
-    for (number, end) in unsealed {
-        seal(context, number, end, recovered.engine.closed())?;
+    for number in found.unsealed {
+        seal(context, number, recovered.engine.closed())?;
     }
-    let kept: Vec<u64> = kept.into_iter().map(|(number, _)| number).collect();
     remove_strays(context, &numbers, &kept)?;
     recovered
         .engine
@@ -181,6 +181,73 @@ pub(crate) fn recover(context: &Context<'_>, in_use: bool) -> Result<Recovered, 
         .sum::<u64>()
         + recovered.engine.position().offset;
     Ok(recovered)
+}
+
+/// The numbers of the segments in the directory, ascending.
+pub(crate) fn segment_numbers(context: &Context<'_>) -> Result<Vec<u64>, OpenError> {
+    let listed = context.files.list(DIR).map_err(|error| {
+        OpenError::io("list", context.files.path(DIR).display().to_string(), error)
+    })?;
+    let mut numbers: Vec<u64> = listed.iter().filter_map(|name| number_of(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Finds out what the log is and writes nothing; `None` if there is no log yet.
+pub(crate) fn survey(
+    context: &Context<'_>,
+    numbers: &[u64],
+    floor: Position,
+    in_use: bool,
+) -> Result<Option<Survey>, OpenError> {
+    let Some(chain) = chain::follow(context, numbers, floor)? else {
+        if in_use {
+            return Err(context.damaged(
+                Position {
+                    segment: numbers.last().copied().unwrap_or(1),
+                    offset: 0,
+                },
+                "the log was in use, and none of its segments can be read",
+            ));
+        }
+        return Ok(None);
+    };
+    let scan::Scan {
+        base,
+        above,
+        kept_end,
+        link,
+        cut,
+    } = scan::scan(context, &chain, floor)?;
+    let mut closed = VecDeque::new();
+    let mut unsealed = Vec::new();
+    for (number, end) in chain.up_to(kept_end) {
+        let (footer, sealed) = load_footer(context, number, end)?;
+        closed.push_back(ClosedSegment {
+            number,
+            end,
+            footer,
+        });
+        if !sealed {
+            unsealed.push(number);
+        }
+    }
+    let mut full = base.clone();
+    for frame in &above {
+        full.entry(frame.partition).or_default().apply(&frame.kind);
+    }
+    check_history(context, &chain, &closed, &above, &full)?;
+    Ok(Some(Survey {
+        chain,
+        base,
+        above,
+        full,
+        kept_end,
+        link,
+        cut,
+        closed,
+        unsealed,
+    }))
 }
 
 impl Context<'_> {
@@ -283,7 +350,7 @@ fn load_footer(context: &Context<'_>, number: u64, end: u64) -> Result<(Footer, 
         return Ok((footer, true));
     }
     let mut footer = Footer::default();
-    replay::frames(context, number, Some(end), &mut |_, _, frame| {
+    frames(context, number, Some(end), &mut |_, _, frame| {
         if let FrameKind::Entry { id, .. } = &frame.kind {
             footer.count(frame.partition, id.index);
         }
@@ -294,12 +361,12 @@ fn load_footer(context: &Context<'_>, number: u64, end: u64) -> Result<(Footer, 
 fn seal(
     context: &Context<'_>,
     number: u64,
-    end: u64,
     closed: &VecDeque<ClosedSegment>,
 ) -> Result<(), OpenError> {
     let Some(segment) = closed.iter().find(|segment| segment.number == number) else {
         return Ok(());
     };
+    let end = segment.end;
     let link = replay::link_at(context, number, end)?;
     let file = context
         .files

@@ -10,7 +10,7 @@ use crate::state::PartitionState;
 use std::collections::BTreeMap;
 
 /// Calls `visit` with every frame of a segment up to `end`: its batch's end, its own offset, the frame. A fault is damage.
-pub(super) fn frames(
+pub(crate) fn frames(
     context: &Context<'_>,
     number: u64,
     end: Option<u64>,

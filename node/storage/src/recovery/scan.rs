@@ -166,15 +166,8 @@ impl Scan {
     }
 
     fn cut_at(&mut self, context: &Context<'_>, position: Position, reason: &str) {
-        let file = context.path(position.segment);
-        tracing::warn!(
-            file,
-            position = position.offset,
-            reason,
-            "cut a torn tail, which nobody was told is durable"
-        );
         self.cut = Some(TailCut {
-            file,
+            file: context.path(position.segment),
             position: position.offset,
             reason: reason.to_owned(),
         });

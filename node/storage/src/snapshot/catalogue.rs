@@ -45,7 +45,7 @@ impl SnapshotInfo {
     }
 }
 
-fn file_name(partition: u32, id: LogId) -> String {
+pub(crate) fn file_name(partition: u32, id: LogId) -> String {
     format!(
         "{DIR}/p{partition:010}-i{:020}-t{}-n{}.snapshot",
         id.index, id.term, id.node_id

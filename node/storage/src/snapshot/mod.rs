@@ -9,12 +9,14 @@ mod format;
 mod reader;
 mod receiver;
 mod thinning;
+mod verify;
 mod writer;
 
-pub(crate) use catalogue::Catalogue;
+pub(crate) use catalogue::{Catalogue, file_name};
 pub use catalogue::{SnapshotInfo, SnapshotStore};
 pub use reader::{RawSnapshot, SnapshotReader};
 pub use receiver::SnapshotReceiver;
+pub(crate) use verify::verify;
 pub use writer::SnapshotWriter;
 
 pub(crate) const DIR: &str = "snapshots";

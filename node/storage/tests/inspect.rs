@@ -440,14 +440,14 @@ const DAMAGES: &[Damage] = &[
     (
         "both slots of the mark",
         |dir| change(&dir.join("mark"), |bytes| bytes.fill(0)),
-        Severity::Repaired,
+        Severity::Note,
         "mark",
         "last batch",
     ),
     (
         "the mark missing",
         |dir| fs::remove_file(dir.join("mark")).unwrap(),
-        Severity::Repaired,
+        Severity::Note,
         "mark",
         "last batch",
     ),
@@ -642,7 +642,7 @@ fn what_a_crash_leaves_is_no_fault() {
 fn the_report_reads_as_json() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
-    fs::remove_file(dir.path().join("mark")).unwrap();
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
     let text = serde_json::to_string(&look(dir.path(), true)).unwrap();
     for part in [
         r#""severity":"repaired""#,

@@ -22,9 +22,9 @@ impl Inspector<'_> {
             valid_slots: slots.iter().flatten().count(),
         });
         if version.in_use && marked.is_none() {
-            let what = "the high-water mark is missing or damaged, so that damage to the very last batch would look like a torn tail";
+            let what = "the high-water mark is missing or damaged, as after a power cut, so that damage to the very last batch would look like a torn tail";
             let what_to_do = "nothing: the next start writes it anew";
-            self.say_path(Severity::Repaired, mark::NAME, what, what_to_do);
+            self.say_path(Severity::Note, mark::NAME, what, what_to_do);
         }
         let files = self.files.clone();
         let options = Options::default();

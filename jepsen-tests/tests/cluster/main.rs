@@ -1,6 +1,7 @@
 //! Real clusters: what is acknowledged stays, whatever dies.
 
 mod answers;
+mod damage;
 mod digests;
 mod disk_faults;
 mod failover;

@@ -4,7 +4,7 @@ use std::fs;
 
 use huntlog_jepsen::Cluster;
 
-use crate::support::ended;
+use crate::support::{copy_dir, ended};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_that_is_taken_is_named() {
@@ -89,17 +89,4 @@ async fn an_older_copy_of_the_data_is_refused_where_a_peer_remembers() {
     assert_eq!(ended(cluster.node(victim)).await, 4);
     let log = cluster.node(victim).log();
     assert!(log.contains("older copy"), "{log}");
-}
-
-fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).expect("made");
-    for entry in fs::read_dir(from).expect("readable") {
-        let entry = entry.expect("readable");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("known").is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("copied");
-        }
-    }
 }

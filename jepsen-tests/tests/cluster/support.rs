@@ -1,6 +1,7 @@
 //! What the tests of real clusters share.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -61,6 +62,20 @@ pub async fn ended(node: &mut NodeProcess) -> i32 {
         .expect("a child of ours")
         .expect("it was started");
     status.code().expect("not killed by a signal")
+}
+
+/// Copies a directory with everything in it.
+pub fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for entry in fs::read_dir(from).expect("readable") {
+        let entry = entry.expect("readable");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("known").is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copied");
+        }
+    }
 }
 
 /// Every event that the node `id` itself has up to `end_offset`, by offset.

@@ -121,6 +121,12 @@ pub(crate) fn recover(context: &Context<'_>, in_use: bool) -> Result<Recovered, 
     let (mark, high_water) = Mark::open(files, &context.salt)
         .map_err(|error| OpenError::io("open", files.path(crate::mark::NAME).display(), error))?;
 
+    if in_use && high_water.is_none() {
+        tracing::warn!(
+            file = %files.path(crate::mark::NAME).display(),
+            "the high-water mark is missing or damaged, as after a power cut; it is written anew"
+        );
+    }
     let marked = high_water
         .map(|high_water| high_water.position)
         .unwrap_or_default();

@@ -1,0 +1,293 @@
+//! Damage to a node's data directory, one kind after the other, and what the node
+//! makes of it: repairs it and says so, cuts a torn tail and says so, or refuses
+//! it with the file, the position, what is missing and what to do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use huntlog_client::proto::TakeSnapshotRequest;
+use huntlog_client::proto::admin_service_client::AdminServiceClient;
+use huntlog_jepsen::{Cluster, channel};
+
+use crate::failover::{Acknowledged, Load};
+use crate::support::{check_all_nodes, copy_dir, ended};
+
+/// The status of a node that does not run with what it finds.
+const REFUSED: i32 = 4;
+/// The node whose directory is damaged.
+const VICTIM: u64 = 1;
+
+/// What a node makes of its directory.
+enum Verdict {
+    /// It runs, has everything, and says this; inspecting said whether the
+    /// directory is sound.
+    Runs { says: &'static str, sound: bool },
+    /// It refuses, and says all of this.
+    Refuses(&'static [&'static str]),
+}
+
+use Verdict::{Refuses, Runs};
+
+/// What a refusal of damage says beside the file.
+const REJOIN: &str = "rejoin the cluster under a new node id";
+
+type Row = (&'static str, fn(&Path), Verdict);
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir.join("segments")).expect("there are segments");
+    let mut paths: Vec<_> = entries.map(|e| e.expect("readable").path()).collect();
+    paths.sort();
+    paths
+}
+
+fn newest_segment(dir: &Path) -> PathBuf {
+    segments(dir).pop().expect("there is one")
+}
+
+fn newest_snapshot(dir: &Path) -> PathBuf {
+    let entries = fs::read_dir(dir.join("snapshots")).expect("there are snapshots");
+    let paths = entries.map(|entry| entry.expect("readable").path());
+    let snapshots = paths.filter(|path| path.extension().is_some_and(|e| e == "snapshot"));
+    snapshots.max().expect("there is one")
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).expect("there");
+    change(&mut bytes);
+    fs::write(path, bytes).expect("written");
+}
+
+/// The end of what is not zero: behind it is space set aside.
+fn used(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte != 0).expect("some") + 1
+}
+
+const ROWS: &[Row] = &[
+    (
+        "the index removed",
+        |dir| fs::remove_dir_all(dir.join("index")).expect("removed"),
+        Runs {
+            says: r#""index":"Rebuilt"#,
+            sound: false,
+        },
+    ),
+    (
+        "the index garbled",
+        |dir| {
+            change(&dir.join("index/db"), |bytes| {
+                (0..bytes.len())
+                    .step_by(97)
+                    .for_each(|at| bytes[at] ^= 0xff);
+            });
+        },
+        Runs {
+            says: r#""index":"Rebuilt"#,
+            sound: false,
+        },
+    ),
+    (
+        "the high-water mark zeroed",
+        |dir| change(&dir.join("mark"), |bytes| bytes.fill(0)),
+        Runs {
+            says: "the high-water mark is missing or damaged",
+            sound: true,
+        },
+    ),
+    (
+        "a snapshot's header flipped",
+        |dir| change(&newest_snapshot(dir), |bytes| bytes[20] ^= 1),
+        Runs {
+            says: "set aside",
+            sound: false,
+        },
+    ),
+    (
+        "a snapshot's state flipped",
+        |dir| {
+            change(&newest_snapshot(dir), |bytes| {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+            });
+        },
+        Runs {
+            says: "set aside",
+            sound: false,
+        },
+    ),
+    (
+        "a torn tail",
+        |dir| {
+            change(&newest_segment(dir), |bytes| {
+                // A batch may end in zeros; the next one begins within these.
+                let end = used(bytes) + 16;
+                bytes[end..end + 100].fill(7);
+            });
+        },
+        Runs {
+            says: "cut a torn tail",
+            sound: true,
+        },
+    ),
+    (
+        "the last frame flipped",
+        |dir| {
+            change(&newest_segment(dir), |bytes| {
+                let last = used(bytes) - 2;
+                bytes[last] ^= 1;
+            });
+        },
+        Refuses(&[
+            ".segment is damaged at byte",
+            "synced through segment",
+            REJOIN,
+        ]),
+    ),
+    (
+        "the first frame flipped",
+        |dir| change(&newest_segment(dir), |bytes| bytes[70] ^= 1),
+        Refuses(&[".segment is damaged at byte 64", "missing", REJOIN]),
+    ),
+    (
+        "a page of the newest segment zeroed",
+        |dir| {
+            change(&newest_segment(dir), |bytes| {
+                let end = used(bytes).min(4096);
+                bytes[..end].fill(0);
+            });
+        },
+        Refuses(&[
+            ".segment is damaged at byte 0",
+            "synced through segment",
+            REJOIN,
+        ]),
+    ),
+    (
+        "the tail of the newest segment cut",
+        |dir| {
+            change(&newest_segment(dir), |bytes| {
+                let end = used(bytes) - 20;
+                bytes.truncate(end);
+            });
+        },
+        Refuses(&[
+            ".segment is damaged at byte",
+            "synced through segment",
+            REJOIN,
+        ]),
+    ),
+    (
+        "the oldest segment's first frame flipped",
+        |dir| change(&segments(dir)[0], |bytes| bytes[70] ^= 1),
+        Refuses(&["1.segment is damaged at byte 64", "cannot be read", REJOIN]),
+    ),
+    (
+        "the oldest segment removed",
+        |dir| fs::remove_file(&segments(dir)[0]).expect("removed"),
+        Refuses(&[
+            "1.segment is damaged at byte 0",
+            "the segment is missing",
+            REJOIN,
+        ]),
+    ),
+    (
+        "the newest segment removed",
+        |dir| fs::remove_file(newest_segment(dir)).expect("removed"),
+        Refuses(&[
+            ".segment is damaged at byte 0",
+            "this segment is missing",
+            REJOIN,
+        ]),
+    ),
+    (
+        "the identity flipped",
+        |dir| change(&dir.join("identity"), |bytes| bytes[12] ^= 1),
+        Refuses(&["identity is damaged at byte 0", REJOIN]),
+    ),
+    (
+        "the data version removed",
+        |dir| fs::remove_file(dir.join("data-version")).expect("removed"),
+        Refuses(&["data-version is damaged at byte 0", "is missing", REJOIN]),
+    ),
+    (
+        "a newer data version",
+        |dir| {
+            change(&dir.join("data-version"), |bytes| {
+                let text = String::from_utf8(bytes.clone()).expect("text");
+                *bytes = text.replace("version: 1", "version: 2").into_bytes();
+            });
+        },
+        Refuses(&[
+            "data version 2, this release reads 1",
+            "run the release that wrote it",
+        ]),
+    ),
+];
+
+/// A cluster with something in it: several segments, a snapshot in the middle.
+async fn cluster_with_history() -> (Cluster, Acknowledged) {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let mut acknowledged = Acknowledged::new();
+    for _ in 0..2 {
+        let load = Load::start(&cluster, 4).await;
+        load.progress(&cluster, 50).await;
+        acknowledged.extend(load.finish().await);
+        // A snapshot waits for nothing but what is there, so it is the node's own.
+        let address = cluster.node(VICTIM).spec().client_address();
+        let channel = channel(&address).await.expect("it listens");
+        AdminServiceClient::new(channel)
+            .take_snapshot(TakeSnapshotRequest::default())
+            .await
+            .expect("a snapshot");
+        cluster.node(VICTIM).stop().await.expect("stopped");
+        cluster.node(VICTIM).start().expect("started");
+        cluster.wait_ready().await.expect("it is back");
+    }
+    cluster.node(VICTIM).stop().await.expect("stopped");
+    (cluster, acknowledged)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_is_repaired_or_refused_and_always_said() {
+    let (mut cluster, acknowledged) = cluster_with_history().await;
+    let dir = cluster.node(VICTIM).spec().data_dir();
+    let copy = cluster.dir().join("before");
+    for (damage, inflict, verdict) in ROWS {
+        println!("{damage}");
+        copy_dir(&dir, &copy);
+        inflict(&dir);
+        let found = cluster.node(VICTIM).inspect().await.expect("readable");
+        let findings = found["findings"].as_array().expect("a list");
+        let has = |severity: &str| findings.iter().any(|f| f["severity"] == severity);
+        let known = cluster.node(VICTIM).log().len();
+        cluster.node(VICTIM).start().expect("started");
+        match verdict {
+            Runs { says, sound } => {
+                assert!(!has("refused"), "{damage}: {findings:?}");
+                assert_eq!(!has("repaired"), *sound, "{damage}: {findings:?}");
+                cluster.wait_ready().await.expect(damage);
+                check_all_nodes(&cluster, &acknowledged).await;
+                let log = cluster.node(VICTIM).log().split_off(known);
+                assert!(log.contains(says), "{damage}: {log}");
+                cluster.node(VICTIM).stop().await.expect("stopped");
+            }
+            Refuses(says) => {
+                assert!(has("refused"), "{damage}: {findings:?}");
+                let status = ended(cluster.node(VICTIM)).await;
+                let log = cluster.node(VICTIM).log().split_off(known);
+                assert_eq!(status, REFUSED, "{damage}: {log}");
+                for said in *says {
+                    assert!(log.contains(said), "{damage}: {said:?} is not in {log}");
+                }
+                // Put right again, it is this node's directory as before.
+                fs::remove_dir_all(&dir).expect("removed");
+                copy_dir(&copy, &dir);
+            }
+        }
+        fs::remove_dir_all(&copy).expect("removed");
+        let log = cluster.node(VICTIM).log();
+        assert!(!log.contains("panicked at"), "{damage}: {log}");
+    }
+    cluster.node(VICTIM).start().expect("started");
+    cluster.wait_ready().await.expect("all is well");
+    check_all_nodes(&cluster, &acknowledged).await;
+}

@@ -10,7 +10,7 @@ use huntlog_client::proto::admin_service_client::AdminServiceClient;
 use huntlog_jepsen::{Cluster, channel};
 
 use crate::failover::{Acknowledged, Load};
-use crate::support::{check_all_nodes, copy_dir, ended};
+use crate::support::{check_all_nodes, copy_dir, end_offset, ended, try_read_node};
 
 /// The status of a node that does not run with what it finds.
 const REFUSED: i32 = 4;
@@ -289,5 +289,85 @@ async fn damage_is_repaired_or_refused_and_always_said() {
     }
     cluster.node(VICTIM).start().expect("started");
     cluster.wait_ready().await.expect("all is well");
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+/// What is older than the newest snapshot is not read when the node starts, but
+/// when somebody asks for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_old_entry_is_named_and_never_served() {
+    let (mut cluster, acknowledged) = cluster_with_history().await;
+    let dir = cluster.node(VICTIM).spec().data_dir();
+    let oldest = segments(&dir).swap_remove(0);
+    change(&oldest, |bytes| {
+        // In the middle of a position report, whose payload is all sevens.
+        let report = bytes.windows(40).position(|window| window == [7; 40]);
+        bytes[report.expect("a position report") + 20] ^= 1;
+    });
+    let found = cluster.node(VICTIM).inspect().await.expect("readable");
+    let file = oldest.display().to_string();
+    assert_eq!(found["findings"][0]["severity"], "refused", "{found}");
+    assert_eq!(found["findings"][0]["file"], file, "{found}");
+    cluster.node(VICTIM).start().expect("started");
+    cluster.wait_ready().await.expect("its state is sound");
+    let end = end_offset(&cluster).await;
+    let status = try_read_node(&cluster, VICTIM, end)
+        .await
+        .expect_err("an entry is missing");
+    assert!(
+        status.message().contains("is damaged at byte"),
+        "{status:?}"
+    );
+    assert!(cluster.node(VICTIM).log().contains(&file));
+    cluster.node(VICTIM).kill().await.expect("killed");
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_of_another_node_or_cluster_is_refused() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let mut other = Cluster::prepare(1, "").expect("files");
+    change(&other.node(1).spec().config_file(), |bytes| {
+        let text = String::from_utf8(bytes.clone()).expect("text");
+        *bytes = text
+            .replace(r#"name = "test""#, r#"name = "other""#)
+            .into_bytes();
+    });
+    other.start_all().expect("started");
+    other.wait_ready().await.expect("another cluster");
+    let load = Load::start(&cluster, 2).await;
+    load.progress(&cluster, 20).await;
+    other.node(1).stop().await.expect("stopped");
+    cluster.node(VICTIM).stop().await.expect("stopped");
+    load.progress(&cluster, 20).await;
+    cluster.node(2).stop().await.expect("stopped");
+    let own = cluster.node(VICTIM).spec().data_dir();
+    let aside = cluster.dir().join("aside");
+    fs::rename(&own, &aside).expect("moved");
+    let foreign = [
+        (
+            cluster.node(2).spec().data_dir(),
+            "the data directory belongs to node id 2",
+        ),
+        (
+            other.node(1).spec().data_dir(),
+            "the data directory belongs to cluster",
+        ),
+    ];
+    cluster.node(2).start().expect("started");
+    for (directory, says) in foreign {
+        let known = cluster.node(VICTIM).log().len();
+        copy_dir(&directory, &own);
+        cluster.node(VICTIM).start().expect("started");
+        let status = ended(cluster.node(VICTIM)).await;
+        let log = cluster.node(VICTIM).log().split_off(known);
+        assert_eq!(status, REFUSED, "{log}");
+        assert!(log.contains(says), "{log}");
+        fs::remove_dir_all(&own).expect("removed");
+    }
+    fs::rename(&aside, &own).expect("moved back");
+    cluster.node(VICTIM).start().expect("started");
+    cluster.wait_ready().await.expect("all is well");
+    let acknowledged = load.finish().await;
     check_all_nodes(&cluster, &acknowledged).await;
 }

@@ -10,6 +10,7 @@ use huntlog_client::proto::event_service_client::EventServiceClient;
 use huntlog_client::proto::{CommittedEvent, Consistency, ReadRequest, Stale, consistency::Level};
 use huntlog_jepsen::{Cluster, NodeProcess, binary, channel};
 use tokio::process::{Child, Command};
+use tonic::Status;
 
 /// A huntctl process, not started.
 pub fn huntctl(endpoints: &[String]) -> Command {
@@ -80,6 +81,16 @@ pub fn copy_dir(from: &Path, to: &Path) {
 
 /// Every event that the node `id` itself has up to `end_offset`, by offset.
 pub async fn read_node(cluster: &Cluster, id: u64, end_offset: u64) -> Vec<CommittedEvent> {
+    let read = try_read_node(cluster, id, end_offset).await;
+    read.unwrap_or_else(|status| panic!("node {id} answers {status:?}"))
+}
+
+/// As [`read_node`], or what the node answers instead.
+pub async fn try_read_node(
+    cluster: &Cluster,
+    id: u64,
+    end_offset: u64,
+) -> Result<Vec<CommittedEvent>, Status> {
     let address = cluster
         .nodes()
         .iter()
@@ -97,16 +108,12 @@ pub async fn read_node(cluster: &Cluster, id: u64, end_offset: u64) -> Vec<Commi
         }),
         ..ReadRequest::default()
     };
-    let mut stream = client
-        .read(request)
-        .await
-        .expect("the read begins")
-        .into_inner();
+    let mut stream = client.read(request).await?.into_inner();
     let mut events = Vec::new();
-    while let Some(response) = stream.message().await.expect("the read goes on") {
+    while let Some(response) = stream.message().await? {
         events.extend(response.events);
     }
-    events
+    Ok(events)
 }
 
 /// The end of the log as the leader knows it.

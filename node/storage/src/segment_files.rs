@@ -10,7 +10,7 @@ use crate::segment::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Frames this far apart are still read in one go.
@@ -30,6 +30,8 @@ pub(crate) struct SegmentFiles {
     salt: [u8; 16],
     /// Recently used first.
     open: Mutex<VecDeque<(u64, Arc<dyn File>)>>,
+    /// Segments found damaged: each is logged once, however often it is read.
+    damaged: Mutex<BTreeSet<u64>>,
 }
 
 impl SegmentFiles {
@@ -38,6 +40,7 @@ impl SegmentFiles {
             files,
             salt,
             open: Mutex::new(VecDeque::new()),
+            damaged: Mutex::default(),
         }
     }
 
@@ -182,11 +185,15 @@ impl SegmentFiles {
                 Err(error) => return self.io(segment, error),
             }
         }
-        EntryFault::Segment(ReadError::Damaged {
+        let error = ReadError::Damaged {
             file: self.files.path(&file_name(segment)).display().to_string(),
             position: location.position.offset,
             what: format!("{reason}; entry {id} of partition {partition} cannot be read"),
-        })
+        };
+        if self.damaged.lock().insert(segment) {
+            tracing::error!(%error, "a segment is damaged; what it holds is read from other nodes only");
+        }
+        EntryFault::Segment(error)
     }
 
     fn io(&self, segment: u64, error: std::io::Error) -> EntryFault {

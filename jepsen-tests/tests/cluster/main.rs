@@ -13,4 +13,5 @@ mod standard;
 mod startup;
 mod subscribing;
 mod support;
+mod upgrade;
 mod walkthrough;

@@ -92,22 +92,38 @@ async fn a_failing_disk_ends_the_node_and_a_failed_sync_is_not_tried_again() {
     }
     let mut cluster = Cluster::start(3).await.expect("a cluster");
     let load = Load::start(&cluster, 8).await;
-    for (fault, said) in [
-        ("fdatasync:error=EIO:when=3", "fdatasync failed on"),
-        ("fdatasync:error=ENOSPC:when=3", "fdatasync failed on"),
-        ("pwrite64:error=EIO:when=7", "write failed on"),
-        ("pwrite64:error=ENOSPC:when=7", "write failed on"),
+    for (fault, of, said) in [
+        ("fdatasync:error=EIO:when=3", "log", "fdatasync failed on"),
+        (
+            "fdatasync:error=ENOSPC:when=3",
+            "log",
+            "fdatasync failed on",
+        ),
+        ("pwrite64:error=EIO:when=7", "log", "write failed on"),
+        ("pwrite64:error=ENOSPC:when=7", "log", "write failed on"),
+        ("pwrite64:error=EIO:when=1+", "index", "write failed on"),
+        ("pwrite64:error=ENOSPC:when=1+", "index", "write failed on"),
     ] {
         load.progress(&cluster, 50).await;
         let victim = cluster.leader().await.expect("a leader");
         let node = cluster.node(victim);
-        let segment = open_segment(&node.spec().data_dir());
+        let data_dir = node.spec().data_dir();
+        let (file, named) = match of {
+            "log" => (open_segment(&data_dir), open_segment(&data_dir)),
+            _ => {
+                let index = data_dir.join("index");
+                (
+                    index.join("db").display().to_string(),
+                    index.display().to_string(),
+                )
+            }
+        };
         let known = node.log().len();
-        let injection = Injection::attach(node, fault, &[&segment]).await;
+        let injection = Injection::attach(node, fault, &[&file]).await;
         injection.as_ref().expect("attached");
         assert_eq!(ended(node).await, FAILED, "{fault}");
         let log = node.log().split_off(known);
-        assert!(log.contains(said) && log.contains(&segment), "{log}");
+        assert!(log.contains(said) && log.contains(&named), "{log}");
         load.progress(&cluster, 50).await;
         cluster.node(victim).start().expect("started again");
         cluster.wait_ready().await.expect("it catches up");

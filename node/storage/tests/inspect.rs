@@ -638,6 +638,49 @@ fn what_a_crash_leaves_is_no_fault() {
     }
 }
 
+/// Segments that retention deleted, and a log that a snapshot from elsewhere took the place of, are no faults either.
+#[test]
+fn what_was_given_up_is_not_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (storage, _) = Storage::open(dir.path(), small_segments()).unwrap();
+    let log = storage.partition(0);
+    for index in 0..60 {
+        append(&storage, &log, vec![entry(6, index, 180)]);
+    }
+    wait(&storage, |done| log.purge(id(6, 49), done)).unwrap();
+    wait(&storage, |done| log.release_history(45, done)).unwrap();
+    append(
+        &storage,
+        &log,
+        (60..70).map(|index| entry(6, index, 180)).collect(),
+    );
+    storage.close().unwrap();
+    let found = look(dir.path(), true);
+    assert!(found.findings.is_empty(), "{:?}", found.findings);
+    assert!(found.segments[0].number > 1, "{:?}", found.segments);
+    let log = &found.partitions[0];
+    assert_eq!((log.purged, log.live.clone()), (Some(id(6, 49)), 50..70));
+    assert_eq!(
+        (log.history.as_slice(), found.index.entries),
+        (&[45..70][..], Some(25))
+    );
+
+    let (storage, _) = Storage::open(dir.path(), small_segments()).unwrap();
+    let log = storage.partition(0);
+    log.save_committed(Some(id(6, 64)));
+    wait(&storage, |done| log.purge(id(8, 99), done)).unwrap();
+    append(
+        &storage,
+        &log,
+        (100..105).map(|index| entry(8, index, 180)).collect(),
+    );
+    storage.close().unwrap();
+    let found = look(dir.path(), true);
+    assert!(found.findings.is_empty(), "{:?}", found.findings);
+    assert_eq!(found.partitions[0].live, 100..105);
+    assert_eq!(found.partitions[0].history, [45..65, 100..105]);
+}
+
 #[test]
 fn the_report_reads_as_json() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,10 +3,11 @@
 
 use std::fs;
 
-use huntlog_jepsen::{Cluster, NodeSpec};
+use huntlog_jepsen::{Cluster, NodeProcess, NodeSpec};
 use serde_json::Value;
 
 use crate::failover::Load;
+use crate::standard::get;
 use crate::support::{check_all_nodes, ended, huntctl};
 
 /// What a command came to.
@@ -82,6 +83,13 @@ async fn waits(cluster: &Cluster, id: u64) {
         .expect("it listens");
 }
 
+/// A node as `cluster init` takes it.
+fn as_member(node: &NodeProcess) -> String {
+    let spec = node.spec();
+    let (peer, client) = (spec.peer_address(), spec.client_address());
+    format!("--member={}={peer},{client}", spec.id)
+}
+
 async fn voters(endpoints: &[String]) -> Vec<u64> {
     let list = ask(endpoints, &["member", "list"]).await.done();
     let members = list["members"].as_array().expect("members");
@@ -134,6 +142,14 @@ async fn a_cluster_grows_and_shrinks_under_load() {
         assert_eq!(removed["already_done"], false);
         ends_removed(&mut cluster, id).await;
         load.progress(&cluster, 50).await;
+    }
+    // Nothing is told any more of those who are gone.
+    let now = cluster.leader().await.expect("a leader");
+    let admin_address = cluster.node(now).spec().admin_address();
+    let metrics = get(&admin_address, "/metrics").await;
+    for id in [leader, other] {
+        let gauge = format!("peer=\"{id}\"");
+        assert!(!metrics.contains(&gauge), "{gauge} is in\n{metrics}");
     }
     let rest: Vec<u64> = (1..=5).filter(|id| ![leader, other].contains(id)).collect();
     let endpoints = endpoints_of(&cluster, &rest);
@@ -334,11 +350,7 @@ async fn who_can_not_be_added_is_told_why() {
         .refused("NODE_UNREACHABLE");
     let mut other = Cluster::prepare_waiting(0).expect("files");
     let foreign = start_waiting(&mut other, 6).await;
-    let itself = format!(
-        "--member=6={},{}",
-        foreign.peer_address(),
-        foreign.client_address()
-    );
+    let itself = as_member(&other.nodes()[0]);
     ask(&other.endpoints(), &["cluster", "init", &itself])
         .await
         .done();
@@ -366,15 +378,14 @@ async fn a_cluster_is_formed_by_hand_and_once() {
     for id in 1..=3 {
         waits(&cluster, id).await;
     }
-    let members: Vec<String> = cluster
-        .nodes()
-        .iter()
-        .map(|node| {
-            let spec = node.spec();
-            let addresses = (spec.peer_address(), spec.client_address());
-            format!("--member={}={},{}", spec.id, addresses.0, addresses.1)
-        })
-        .collect();
+    // Alive, not ready, and saying what for.
+    let admin_address = cluster.nodes()[0].spec().admin_address();
+    let probe = get(&admin_address, "/livez").await;
+    assert!(probe.starts_with("HTTP/1.1 200"), "{probe}");
+    let probe = get(&admin_address, "/readyz").await;
+    assert!(probe.starts_with("HTTP/1.1 503"), "{probe}");
+    assert!(probe.contains("huntctl cluster init"), "{probe}");
+    let members: Vec<String> = cluster.nodes().iter().map(as_member).collect();
     let mut init = vec!["cluster", "init"];
     init.extend(members.iter().map(String::as_str));
 
@@ -437,4 +448,66 @@ async fn leadership_goes_to_the_one_that_is_named() {
     load.progress(&cluster, 50).await;
     let acknowledged = load.finish().await;
     check_all_nodes(&cluster, &acknowledged).await;
+}
+
+/// A change has two steps. Its leader dies when the first is in the log and not
+/// committed; whoever leads next finishes it, the one to be removed included.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_whose_leader_dies_is_finished_by_the_next() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let leader = cluster.leader().await.expect("a leader");
+    let [silent, live] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    let load = Load::start(&cluster, 2).await;
+    load.progress(&cluster, 20).await;
+    cluster.node(silent).pause().expect("paused");
+    let endpoints = endpoints_of(&cluster, &[leader]);
+    let name = live.to_string();
+    let briefly = ["--timeout", "2s", "member", "remove", &name, "--force"];
+    let forced = ask(&endpoints, &briefly).await;
+    assert_eq!(forced.status, 4, "{}", forced.error);
+    let list = ask(&endpoints, &["member", "list"]).await.done();
+    assert_eq!(list["change_in_progress"], true, "{list:#}");
+
+    cluster.node(leader).kill().await.expect("killed");
+    cluster.node(silent).resume().expect("resumed");
+    cluster.node(leader).start().expect("started again");
+    ends_removed(&mut cluster, live).await;
+    let left = endpoints_of(&cluster, &[leader, silent]);
+    let mut rest = vec![leader, silent];
+    rest.sort_unstable();
+    assert_eq!(voters(&left).await, rest);
+    load.progress(&cluster, 20).await;
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+/// The coordinator dies as soon as it has chosen the cluster's id: the same
+/// command, repeated, finishes what it began.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forming_a_cluster_survives_the_death_of_who_forms_it() {
+    let mut cluster = Cluster::prepare_waiting(3).expect("files");
+    cluster.start_all().expect("started");
+    for id in 1..=3 {
+        waits(&cluster, id).await;
+    }
+    let members: Vec<String> = cluster.nodes().iter().map(as_member).collect();
+    let mut init = vec!["cluster", "init"];
+    init.extend(members.iter().map(String::as_str));
+    let endpoints = endpoints_of(&cluster, &[1]);
+    let mut command = huntctl(&endpoints);
+    let mut first = command.args(&init).spawn().expect("huntctl starts");
+    let chosen = cluster
+        .wait_for("the cluster's id", async || {
+            let status = cluster.status(1).await?;
+            (!status.cluster_id.is_empty()).then_some(status.cluster_id)
+        })
+        .await
+        .expect("it is chosen");
+    cluster.node(1).kill().await.expect("killed");
+    first.kill().await.expect("killed");
+    cluster.node(1).start().expect("started again");
+    let formed = ask(&endpoints, &init).await.done();
+    assert_eq!(formed["cluster_id"], chosen.as_str());
+    cluster.wait_ready().await.expect("all serve");
+    assert_eq!(voters(&endpoints).await, [1, 2, 3]);
 }

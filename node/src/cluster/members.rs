@@ -61,7 +61,7 @@ impl MemberChanger {
         id: NodeId,
         node: MemberNode,
     ) -> Result<Change, MemberError> {
-        let (permit, members) = self.begin(partition)?;
+        let (permit, members) = self.begin(partition).await?;
         let own = self.state.identity().local();
         if let Some(known) = members.nodes.get(&id) {
             return self.added_before(&own, id, known, &node).await;
@@ -140,7 +140,7 @@ impl MemberChanger {
         id: NodeId,
         force: bool,
     ) -> Result<Change, MemberError> {
-        let (permit, members) = self.begin(partition)?;
+        let (permit, members) = self.begin(partition).await?;
         if !members.nodes.contains_key(&id) {
             return Err(match members.has_removed(id) {
                 true => MemberError::IdRetired(id),
@@ -186,7 +186,7 @@ impl MemberChanger {
         id: NodeId,
         force: bool,
     ) -> Result<Change, MemberError> {
-        let (permit, members) = self.begin(partition)?;
+        let (permit, members) = self.begin(partition).await?;
         if members.has_removed(id) {
             return Ok(Change::AlreadyMade);
         }
@@ -215,22 +215,24 @@ impl MemberChanger {
         Ok(Change::Made)
     }
 
-    /// The right to change members, and who they are.
-    fn begin(
+    /// The right to change members, and who they are once the last change is
+    /// committed: a new leader learns that it is a moment later.
+    async fn begin(
         &self,
         partition: &Arc<Partition>,
     ) -> Result<(OwnedSemaphorePermit, Members), MemberError> {
         if partition.leader_view().is_none() {
             return Err(MemberError::NotLeader(partition.id()));
         }
-        let Ok(permit) = self.one.clone().try_acquire_owned() else {
-            return Err(MemberError::InProgress);
-        };
-        let members = partition.effective_members();
-        if members.joint || partition.committed_members().log_id != members.log_id {
-            return Err(MemberError::InProgress);
+        let settled = partition.settled_members();
+        match tokio::time::timeout(limits::HELLO_TIMEOUT, settled).await {
+            Ok(Some(members)) => match self.one.clone().try_acquire_owned() {
+                Ok(permit) => Ok((permit, members)),
+                Err(_) => Err(MemberError::InProgress),
+            },
+            Ok(None) => Err(MemberError::NotLeader(partition.id())),
+            Err(_) => Err(MemberError::InProgress),
         }
-        Ok((permit, members))
     }
 
     /// Who of `members` answers now, as itself; this node does.

@@ -105,6 +105,22 @@ impl Partition {
         Members::of(&metrics.committed_membership_config)
     }
 
+    /// Waits until the newest membership is committed and no step of a change is
+    /// missing. `None` once Raft has stopped.
+    pub async fn settled_members(&self) -> Option<Members> {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            {
+                let state = metrics.borrow_watched();
+                let members = Members::of(&state.membership_config);
+                if !members.joint && members.log_id == *state.committed_membership_config.log_id() {
+                    return Some(members);
+                }
+            }
+            metrics.changed().await.ok()?;
+        }
+    }
+
     /// How the members stand; `None` unless this node leads.
     pub fn leader_view(&self) -> Option<LeaderView> {
         let metrics = self.raft.metrics();

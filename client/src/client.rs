@@ -355,6 +355,23 @@ impl Client {
             .await
     }
 
+    /// Takes the node that answers out of service, or back with `undo`; to
+    /// mean a certain node, use a client of that endpoint alone with
+    /// [`ClientOptions::follow_leader`] off. Safe to repeat.
+    ///
+    /// # Errors
+    /// Refused, or no answer in time.
+    pub async fn drain_node(&self, undo: bool) -> Result<v1::DrainNodeResponse, CallError> {
+        let timeout = self.cluster.options.timeout;
+        let message = v1::DrainNodeRequest { undo };
+        self.cluster
+            .call(timeout, Repeat::Idempotent, |attempt| {
+                let request = attempt.request(message);
+                async move { attempt.admin().drain_node(request).await }
+            })
+            .await
+    }
+
     /// Takes a snapshot on the node that answers.
     ///
     /// # Errors

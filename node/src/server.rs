@@ -407,6 +407,13 @@ impl BringUp {
                 async { following.await.map_err(NodeError::from) }
             });
             watchers.spawn({
+                let partition = partition.clone();
+                async move {
+                    partition.stay_aside().await;
+                    Ok(())
+                }
+            });
+            watchers.spawn({
                 let finishing = self.changer.clone().finish_changes(partition.clone());
                 async {
                     finishing.await;

@@ -511,3 +511,61 @@ async fn forming_a_cluster_survives_the_death_of_who_forms_it() {
     cluster.wait_ready().await.expect("all serve");
     assert_eq!(voters(&endpoints).await, [1, 2, 3]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_does_not_lead_until_it_is_taken_back() {
+    let cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 4).await;
+    load.progress(&cluster, 50).await;
+    // Two of three, each while it leads: leadership ends up with the third.
+    let mut drained = Vec::new();
+    for _ in 0..2 {
+        let leader = cluster.leader().await.expect("a leader");
+        assert!(!drained.contains(&leader), "a drained node leads");
+        let there = endpoints_of(&cluster, &[leader]);
+        let answer = ask(&there, &["node", "drain"]).await.done();
+        assert_eq!(answer["draining"], true);
+        drained.push(leader);
+        cluster
+            .wait_for("a leader that is in service", async || {
+                let now = cluster.leader().await.ok()?;
+                (!drained.contains(&now)).then_some(())
+            })
+            .await
+            .expect("somebody takes over");
+        load.progress(&cluster, 50).await;
+    }
+    let away = endpoints_of(&cluster, &drained[..1]);
+    let event = r#"{"hunt":"pier","custom":{"type":"position","text":"here"}}"#;
+    let refused = ask(&away, &["--timeout", "1s", "event", "append", event]).await;
+    assert_eq!(refused.status, 4, "{}", refused.error);
+    assert!(refused.error.contains("DRAINING"), "{}", refused.error);
+    let health = ask(&cluster.endpoints(), &["cluster", "health"]).await;
+    assert_eq!(health.json["healthy"], false, "{:#}", health.json);
+
+    // Nodes tell each other within a second.
+    let name = drained[0].to_string();
+    let transfer = ["leader", "transfer", "--to", &name];
+    cluster
+        .wait_for(
+            "the refusal to hand leadership to a drained node",
+            async || {
+                let answer = ask(&cluster.endpoints(), &transfer).await;
+                (answer.status == 3 && answer.error.contains("NODE_DRAINED")).then_some(())
+            },
+        )
+        .await
+        .expect("it is refused");
+    let answer = ask(&away, &["node", "undrain"]).await.done();
+    assert_eq!(answer["draining"], false);
+    cluster
+        .wait_for("leadership of a node that was taken back", async || {
+            let answer = ask(&cluster.endpoints(), &transfer).await;
+            (answer.status == 0).then_some(())
+        })
+        .await
+        .expect("it leads again");
+    load.progress(&cluster, 50).await;
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}

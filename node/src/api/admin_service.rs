@@ -53,6 +53,39 @@ impl AdminApi {
     }
 }
 
+impl AdminApi {
+    /// Takes the node out of service, or back into it.
+    async fn drain(&self, undo: bool) -> Result<v1::DrainNodeResponse, ApiError> {
+        let context = &self.context;
+        let back = || -> Result<(), ApiError> {
+            context.return_to_service()?;
+            context.health().resolve(TroubleKind::Draining, None);
+            for served in context.partitions() {
+                served.partition.step_back();
+            }
+            Ok(())
+        };
+        if undo {
+            back()?;
+        } else {
+            context.leave_service()?;
+            let told = "an operator has drained this node; use another one";
+            context.health().report(TroubleKind::Draining, None, told);
+            for served in context.partitions() {
+                if let Err(error) = served.partition.step_aside().await {
+                    back()?;
+                    return Err(error.into());
+                }
+            }
+        }
+        tracing::info!(undo, "an operator has drained this node, or undone it");
+        Ok(v1::DrainNodeResponse {
+            node_id: context.peers().identity().node_id,
+            draining: context.is_draining(),
+        })
+    }
+}
+
 #[tonic::async_trait]
 impl AdminService for AdminApi {
     async fn get_status(
@@ -72,6 +105,7 @@ impl AdminService for AdminApi {
             cluster_id: identity.cluster_id,
             version: self.context.info().version.clone(),
             partitions,
+            draining: self.context.is_draining(),
         }))
     }
 
@@ -179,6 +213,16 @@ impl AdminService for AdminApi {
     ) -> Result<Response<v1::PromoteMemberResponse>, Status> {
         let call = Call::new(request.metadata());
         self.promote(request.into_inner(), call).await
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        self.drain(request.into_inner().undo)
+            .await
+            .map(Response::new)
+            .map_err(|error| error.into_status(Operation::Write))
     }
 
     async fn remove_member(

@@ -1,6 +1,7 @@
 //! What the services work on, and whether they serve.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -29,7 +30,7 @@ pub enum ServingState {
     Starting,
     /// It serves.
     Serving,
-    /// It is stopping, and takes nothing new.
+    /// It is stopping, or out of service, and takes nothing new.
     Draining,
 }
 
@@ -42,6 +43,8 @@ pub struct NodeContext {
     state: watch::Sender<ServingState>,
     partitions: OnceLock<BTreeMap<u32, ServedPartition>>,
     changer: OnceLock<Arc<MemberChanger>>,
+    /// It drains because it stops: there is no way back.
+    stopping: AtomicBool,
     append_budget: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     subscribers: Arc<Semaphore>,
@@ -75,6 +78,7 @@ impl NodeContext {
             state: watch::Sender::new(ServingState::Starting),
             partitions: OnceLock::new(),
             changer: OnceLock::new(),
+            stopping: AtomicBool::new(false),
             append_budget: Arc::new(Semaphore::new(limits::IN_FLIGHT_APPENDS_MAX)),
             reads: Arc::new(Semaphore::new(limits::READS_MAX)),
             subscribers: Arc::new(Semaphore::new(limits::SUBSCRIBERS_MAX)),
@@ -131,7 +135,35 @@ impl NodeContext {
     /// with the offset to resume from, and append streams end once what they
     /// have taken is answered.
     pub fn drain(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         self.state.send_replace(ServingState::Draining);
+    }
+
+    /// The same, until [`Self::return_to_service`].
+    pub(super) fn leave_service(&self) -> Result<(), ApiError> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(ApiError::Draining);
+        }
+        if *self.state.borrow() == ServingState::Starting {
+            return Err(ApiError::Starting);
+        }
+        self.state.send_replace(ServingState::Draining);
+        Ok(())
+    }
+
+    /// Takes what is new again, unless the node is stopping.
+    pub(super) fn return_to_service(&self) -> Result<(), ApiError> {
+        self.state.send_if_modified(|state| {
+            let back = *state == ServingState::Draining && !self.stopping.load(Ordering::Relaxed);
+            if back {
+                *state = ServingState::Serving;
+            }
+            back
+        });
+        match self.is_draining() {
+            true => Err(ApiError::Draining),
+            false => Ok(()),
+        }
     }
 
     /// Follows how far the node is in its life.

@@ -275,6 +275,7 @@ fn what_happened(error: &ApiError) -> String {
             format!("this node does not lead partition {partition}")
         }
         ApiError::Admin(AdminError::NoVoter(node)) => format!("node {node} is no voter"),
+        ApiError::Admin(AdminError::Aside(node)) => format!("node {node} is drained"),
         ApiError::Admin(AdminError::Timeout(limit)) => {
             format!("it was not done within {} ms", limit.as_millis())
         }
@@ -516,6 +517,9 @@ fn admin_row(error: &AdminError) -> Row {
             Row::new(Code::InvalidArgument, "INVALID", Disposition::NotApplied)
                 .next("name a voter, or none")
         }
+        AdminError::Aside(node) => Row::precondition("NODE_DRAINED")
+            .with("node_id", node)
+            .next("name another, or take that node back into service first"),
         AdminError::NoOtherVoter => Row::precondition("NO_OTHER_VOTER").next("add a voter first"),
         AdminError::Timeout(_) => {
             Row::new(Code::DeadlineExceeded, "DEADLINE", Disposition::Unknown)

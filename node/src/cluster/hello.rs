@@ -221,6 +221,7 @@ pub async fn exchange_clocks(
                         && answer.node_uuid == node.uuid
                     {
                         clock.observe(*id, answer.clock_unix_ms, asked.elapsed());
+                        partition.note_aside(*id, answer.draining);
                         for history in &answer.histories {
                             if history.partition == partition.id() {
                                 let earliest = history.earliest_offset;

@@ -93,9 +93,15 @@ impl MemberChanger {
         };
         give_cluster(self.state.peers(), &node, &adoption)
             .await
-            .map_err(|status| MemberError::WrongNode {
-                address: node.peer_address.clone(),
-                what: format!("does not take this cluster: {}", status.message()),
+            .map_err(|status| match status.code() {
+                tonic::Code::FailedPrecondition => MemberError::WrongNode {
+                    address: node.peer_address.clone(),
+                    what: format!("does not take this cluster: {}", status.message()),
+                },
+                _ => MemberError::Unreachable {
+                    address: node.peer_address.clone(),
+                    cause: status.message().to_owned(),
+                },
             })?;
         let change = MembersChange::AddNodes(BTreeMap::from([(id, node)]));
         self.propose(permit, partition, change, &members).await?;

@@ -322,6 +322,11 @@ impl PeerService for PeerServer {
         } else {
             Vec::new()
         };
+        let draining = self
+            .state
+            .partitions
+            .get()
+            .is_some_and(|partitions| partitions.values().any(|p| p.is_aside()));
         let asker_removed = same_cluster
             && self.state.partitions.get().is_some_and(|partitions| {
                 partitions
@@ -353,6 +358,7 @@ impl PeerService for PeerServer {
         Ok(Response::new(peer::HelloResponse {
             histories,
             asker_removed,
+            draining,
             protocol_version: PROTOCOL_VERSION,
             cluster_name: own.cluster_name,
             cluster_id: own.cluster_id,

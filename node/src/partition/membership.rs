@@ -202,11 +202,13 @@ impl Partition {
             return Ok(());
         }
         if !members.voters_to_be.contains(&self.node_id) {
-            let successor = members.voters_to_be.first().copied();
-            return match self.transfer_leader(successor).await {
-                Ok(_) => Ok(()),
-                Err(error) => Err(ProposeError::Unfinished(error.to_string())),
+            let handed = match self.successor(&members.voters_to_be) {
+                Ok(successor) => self.hand_leadership_to(successor).await,
+                Err(error) => Err(error),
             };
+            return handed
+                .map(drop)
+                .map_err(|error| ProposeError::Unfinished(error.to_string()));
         }
         let nobody = MembersChange::AddVoterIds(BTreeSet::new());
         self.propose_members(nobody, members.log_id).await

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here assumes that there is only one.
 
+mod aside;
 mod clock;
 mod contradiction;
 mod histories;
@@ -120,6 +121,9 @@ pub enum AdminError {
     /// The node named is no voter.
     #[error("node {0} is no voter of the cluster; nothing was changed")]
     NoVoter(NodeId),
+    /// The node named is drained.
+    #[error("node {0} is drained; nothing was changed")]
+    Aside(NodeId),
     /// There is nobody to hand leadership to.
     #[error("this node is the only voter: there is nobody to hand leadership to")]
     NoOtherVoter,
@@ -170,6 +174,7 @@ pub struct Partition {
     peer_raft: PeerRaft,
     storage: Storage,
     contradictions: Contradictions,
+    aside: aside::Aside,
     histories: parking_lot::Mutex<Histories>,
     tasks: parking_lot::Mutex<JoinSet<()>>,
 }
@@ -226,6 +231,7 @@ impl Partition {
             replica,
             storage: parts.storage,
             contradictions: Contradictions::default(),
+            aside: aside::Aside::default(),
             histories: parking_lot::Mutex::default(),
             tasks: parking_lot::Mutex::default(),
         });
@@ -360,35 +366,48 @@ impl Partition {
     /// and answers once this node sees another lead.
     ///
     /// # Errors
-    /// When this node does not lead, `to` is no voter, or it takes longer than
-    /// [`limits::LEADER_TRANSFER_TIMEOUT`].
+    /// When this node does not lead, `to` is no voter or drained, or it takes
+    /// longer than [`limits::LEADER_TRANSFER_TIMEOUT`].
     pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, AdminError> {
-        let target = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            if metrics.state != ServerState::Leader {
+        let voters = self.voters();
+        let target = match to {
+            None => self.successor(&voters)?,
+            Some(_) if self.leadership() != Leadership::Local => {
                 return Err(AdminError::NotLeader(self.id));
             }
-            let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
-            let answers = |id: &NodeId| {
-                let acked = metrics.heartbeat.as_ref().and_then(|acked| *acked.get(id)?);
-                acked.is_some_and(|at| at.elapsed() < limits::PEER_CONNECT_TIMEOUT)
-            };
-            match to {
-                Some(to) if to == self.node_id => return Ok(to),
-                Some(to) if voters.contains(&to) => to,
-                Some(to) => return Err(AdminError::NoVoter(to)),
-                None => metrics
-                    .replication
-                    .iter()
-                    .flatten()
-                    .filter(|(id, _)| **id != self.node_id && voters.contains(id))
-                    // One that answers, before one that has as much and is dead.
-                    .max_by_key(|(id, matched)| (answers(id), **matched))
-                    .map(|(id, _)| *id)
-                    .ok_or(AdminError::NoOtherVoter)?,
-            }
+            Some(to) if to == self.node_id => return Ok(to),
+            Some(to) if self.aside.others().contains(&to) => return Err(AdminError::Aside(to)),
+            Some(to) if voters.contains(&to) => to,
+            Some(to) => return Err(AdminError::NoVoter(to)),
         };
+        self.hand_leadership_to(target).await
+    }
+
+    /// Who of `candidates` is to lead instead of this node: one that answers,
+    /// before one that has as much and is dead; one that stands aside only if
+    /// there is no other.
+    fn successor(&self, candidates: &BTreeSet<NodeId>) -> Result<NodeId, AdminError> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state != ServerState::Leader {
+            return Err(AdminError::NotLeader(self.id));
+        }
+        let aside = self.aside.others();
+        let answers = |id: &NodeId| {
+            let acked = metrics.heartbeat.as_ref().and_then(|acked| *acked.get(id)?);
+            acked.is_some_and(|at| at.elapsed() < limits::PEER_CONNECT_TIMEOUT)
+        };
+        metrics
+            .replication
+            .iter()
+            .flatten()
+            .filter(|(id, _)| **id != self.node_id && candidates.contains(id))
+            .max_by_key(|(id, matched)| (answers(id), !aside.contains(id), **matched))
+            .map(|(id, _)| *id)
+            .ok_or(AdminError::NoOtherVoter)
+    }
+
+    async fn hand_leadership_to(&self, target: NodeId) -> Result<NodeId, AdminError> {
         let mut metrics = self.raft.server_metrics();
         self.raft
             .trigger()

@@ -144,6 +144,10 @@ fn record(raft: &Raft, replica: &Replica, metrics: &PartitionMetrics) {
     gauges
         .is_leader
         .set(u64::from(state.state == ServerState::Leader));
+    let voters = state.membership_config.voter_ids().count();
+    let members = state.membership_config.nodes().count();
+    gauges.voters.set(voters as u64);
+    gauges.learners.set(members.saturating_sub(voters) as u64);
     gauges.last_log_index.set(state.last_log_index.unwrap_or(0));
     gauges
         .committed_log_index

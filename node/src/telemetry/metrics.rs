@@ -180,6 +180,10 @@ metric_set! {
             "The node that leads, 0 when none is known";
         is_leader: Level = "is_leader",
             "1 while this node leads, else 0";
+        voters: Level = "voters",
+            "Members that vote, in the newest membership here";
+        learners: Level = "learners",
+            "Members that receive the log and do not vote";
         leader_changes: Counter = "leader_changes",
             "Times this replica saw another leader than before";
         last_log_index: Level = "last_log_index",

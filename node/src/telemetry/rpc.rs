@@ -16,7 +16,7 @@ use super::{labels::Side, measures::Seconds};
 pub struct Method(&'static str);
 
 /// The methods of our own services, and of health and reflection; sorted.
-const METHODS: [&str; 33] = [
+const METHODS: [&str; 34] = [
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/List",
     "grpc.health.v1.Health/Watch",
@@ -33,6 +33,7 @@ const METHODS: [&str; 33] = [
     "huntlog.peer.v1.PeerService/TransferLeader",
     "huntlog.peer.v1.PeerService/Vote",
     "huntlog.v1.AdminService/AddMember",
+    "huntlog.v1.AdminService/DrainNode",
     "huntlog.v1.AdminService/GetStatus",
     "huntlog.v1.AdminService/InitCluster",
     "huntlog.v1.AdminService/ListMembers",

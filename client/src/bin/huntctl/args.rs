@@ -57,6 +57,9 @@ pub enum Command {
     /// Who leads.
     #[command(subcommand)]
     Leader(LeaderCommand),
+    /// Take a node out of service, and back.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Take a snapshot on a node now.
     Snapshot {
         /// The node, as host:port; the first endpoint when not given.
@@ -260,6 +263,24 @@ pub enum MemberCommand {
         old: u64,
         #[command(flatten)]
         node: NewNode,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Take a node out of service: it hands leadership over, refuses writes and
+    /// subscriptions, and does not lead; it goes on replicating. A restart
+    /// takes it back.
+    Drain {
+        /// The node, as host:port; the first endpoint when not given.
+        #[arg(long)]
+        node: Option<String>,
+    },
+    /// Take a drained node back into service.
+    Undrain {
+        /// The node, as host:port; the first endpoint when not given.
+        #[arg(long)]
+        node: Option<String>,
     },
 }
 

@@ -25,7 +25,7 @@ use clap::Parser;
 use huntlog_client::{Client, ClientOptions};
 use tracing_subscriber::EnvFilter;
 
-use args::{Arguments, ClusterCommand, Command, MemberCommand};
+use args::{Arguments, ClusterCommand, Command, MemberCommand, NodeCommand};
 use failure::Failure;
 
 /// How long a request may take when `--timeout` does not say.
@@ -107,6 +107,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             interruptible(command::member::run(&client, format, command)).await
         }
         Command::Leader(command) => command::leader::run(&client, format, command).await,
+        Command::Node(command) => {
+            let (node, undo) = match command {
+                NodeCommand::Drain { node } => (node, false),
+                NodeCommand::Undrain { node } => (node, true),
+            };
+            let node = node.unwrap_or_else(|| arguments.endpoints[0].clone());
+            command::node::run(&node, undo, &options, format).await
+        }
         Command::Snapshot { node } => {
             let node = node.unwrap_or_else(|| arguments.endpoints[0].clone());
             command::snapshot::run(&node, &options, format).await

@@ -516,6 +516,13 @@ impl proto::admin_service_server::AdminService for Service {
         Err(unscripted())
     }
 
+    async fn drain_node(
+        &self,
+        _: Request<proto::DrainNodeRequest>,
+    ) -> Result<Response<proto::DrainNodeResponse>, Status> {
+        Err(unscripted())
+    }
+
     async fn remove_member(
         &self,
         _: Request<proto::RemoveMemberRequest>,

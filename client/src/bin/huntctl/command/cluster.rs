@@ -237,6 +237,7 @@ fn node_json(report: &NodeReport) -> Value {
         "cluster_name": node.cluster_name,
         "cluster_id": node.cluster_id,
         "version": node.version,
+        "draining": node.draining,
         "partitions": partitions.collect::<Vec<_>>(),
     })
 }
@@ -249,6 +250,9 @@ fn health(partition: u32, format: Format, reports: &[NodeReport]) -> Result<(), 
             (Err(error), _) => faults.push(format!("{}: {error}", report.address)),
             (Ok(_), None) => faults.push(format!("{}: has no partition", report.address)),
             (Ok(_), Some(p)) => {
+                if report.status.as_ref().is_ok_and(|status| status.draining) {
+                    faults.push(format!("{}: drained", report.address));
+                }
                 if !p.ready {
                     faults.push(format!("{}: not ready", report.address));
                 }

@@ -5,6 +5,7 @@ pub mod event;
 pub mod hunt;
 pub mod leader;
 pub mod member;
+pub mod node;
 pub mod player;
 pub mod session;
 pub mod snapshot;

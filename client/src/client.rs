@@ -120,14 +120,16 @@ impl Client {
         self.cluster.options.timeout
     }
 
-    /// A hunt's state and definition.
+    /// A hunt's state and definition. Whatever partition a request names, it is
+    /// asked of [the client's](Self::partition), here as in the calls below.
     ///
     /// # Errors
     /// NOT_FOUND, or no answer in time.
     pub async fn hunt(
         &self,
-        request: v1::GetHuntRequest,
+        mut request: v1::GetHuntRequest,
     ) -> Result<v1::GetHuntResponse, CallError> {
+        request.partition = self.partition();
         let timeout = self.cluster.options.timeout;
         self.cluster
             .call(timeout, Repeat::Idempotent, |attempt| {
@@ -143,8 +145,9 @@ impl Client {
     /// No answer in time, or a page size out of range.
     pub async fn hunts(
         &self,
-        request: v1::ListHuntsRequest,
+        mut request: v1::ListHuntsRequest,
     ) -> Result<v1::ListHuntsResponse, CallError> {
+        request.partition = self.partition();
         let timeout = self.cluster.options.timeout;
         self.cluster
             .call(timeout, Repeat::Idempotent, |attempt| {
@@ -160,8 +163,9 @@ impl Client {
     /// NOT_FOUND, or no answer in time.
     pub async fn player(
         &self,
-        request: v1::GetPlayerRequest,
+        mut request: v1::GetPlayerRequest,
     ) -> Result<v1::GetPlayerResponse, CallError> {
+        request.partition = self.partition();
         let timeout = self.cluster.options.timeout;
         self.cluster
             .call(timeout, Repeat::Idempotent, |attempt| {
@@ -177,8 +181,9 @@ impl Client {
     /// NOT_FOUND, a page size out of range, or no answer in time.
     pub async fn scoreboard(
         &self,
-        request: v1::GetScoreboardRequest,
+        mut request: v1::GetScoreboardRequest,
     ) -> Result<v1::GetScoreboardResponse, CallError> {
+        request.partition = self.partition();
         let timeout = self.cluster.options.timeout;
         self.cluster
             .call(timeout, Repeat::Idempotent, |attempt| {

@@ -134,7 +134,11 @@ pub fn refusal_of_failure(failure: v1::Failure) -> Refusal {
             .retry_after
             .and_then(|delay| Duration::try_from(delay).ok()),
         metadata: failure.metadata.into_iter().collect(),
-        violations: Vec::new(),
+        violations: failure
+            .field_violations
+            .into_iter()
+            .map(|fault| (fault.field, fault.description))
+            .collect(),
     }
 }
 

@@ -127,12 +127,20 @@ impl NodeProcess {
         self.wait().await.map(drop)
     }
 
+    /// Tells it to stop in good order: SIGTERM.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn terminate(&self) -> Result<(), ProcessError> {
+        self.signal(Signal::TERM)
+    }
+
     /// Stops it in good order: SIGTERM, and waits for its end.
     ///
     /// # Errors
     /// When the operating system refuses.
     pub async fn stop(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
-        self.signal(Signal::TERM)?;
+        self.terminate()?;
         self.wait().await
     }
 

@@ -124,6 +124,11 @@ pub const ENTRY_BYTES_MAX: usize = COMMAND_BYTES_MAX + MIB;
 pub const QUORUM_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// A leader that no quorum has acknowledged for this long refuses what waits.
 pub const QUORUM_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// A follower that has not heard from its leader for this long takes it for gone:
+/// elections without a quorum end nowhere, and leave the last leader standing.
+pub const LEADER_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// How often a follower looks whether it still hears from its leader.
+pub const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Entries the proposer has handed to Raft and that are not applied yet.
 pub const ENTRIES_IN_FLIGHT_MAX: usize = 16;
 
@@ -283,6 +288,8 @@ pub const RETRY_DELAY_SESSIONS_FULL: Duration = Duration::from_secs(10);
 /// Faulty fields, with what is wrong with them, that one answer names: details
 /// travel in headers, and clients take 8 KiB of those.
 pub const FAULT_DETAILS_BYTES_MAX: usize = 2 * KIB;
+/// The path or the words of one fault, which may quote the request.
+pub const FAULT_TEXT_BYTES_MAX: usize = 256;
 /// When to try again on a node that is starting or stopping; another node can
 /// be tried at once.
 pub const RETRY_DELAY_UNAVAILABLE: Duration = Duration::from_millis(200);

@@ -62,15 +62,18 @@ impl GrpcServers {
     ) -> Result<Self, ListenError> {
         let (running, drained) = tokio::sync::mpsc::channel(1);
         let (reporter, health) = tonic_health::server::health_reporter();
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
         tasks.spawn(report_health(reporter, context.health().clone()));
 
         let public = public_routes(&context)
             .add_service(health)
-            .add_service(reflection);
+            .add_service(reflection().build_v1()?)
+            // What Python's grpcio-reflection and older grpcurls speak.
+            .add_service(reflection().build_v1alpha()?);
         let client_server = Server::builder()
             .initial_stream_window_size(limits::CLIENT_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(limits::CLIENT_CONNECTION_WINDOW_BYTES)

@@ -84,6 +84,7 @@ async fn what_cannot_be_read_is_refused_at_once() {
     };
     assert_eq!(refusal.reason, Reason::OutOfRange);
     let request = proto::GetHuntRequest {
+        partition: 0,
         hunt: "none".to_owned(),
         consistency: None,
     };

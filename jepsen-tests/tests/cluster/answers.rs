@@ -480,6 +480,7 @@ async fn reads_answer_what_is_there_and_name_what_is_not() {
         let mut hunts = HuntServiceClient::new(channel.clone());
         let hunt = hunts
             .get_hunt(GetHuntRequest {
+                partition: 0,
                 hunt: HUNT.into(),
                 consistency: None,
             })
@@ -537,6 +538,7 @@ async fn reads_answer_what_is_there_and_name_what_is_not() {
     let status = wire
         .hunts
         .get_hunt(GetHuntRequest {
+            partition: 0,
             hunt: "atlantis".into(),
             consistency: None,
         })
@@ -546,6 +548,7 @@ async fn reads_answer_what_is_there_and_name_what_is_not() {
     let status = wire
         .hunts
         .get_player(GetPlayerRequest {
+            partition: 0,
             hunt: HUNT.into(),
             player: "eve".into(),
             consistency: None,

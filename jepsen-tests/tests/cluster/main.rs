@@ -8,6 +8,7 @@ mod failover;
 mod members;
 mod paused_leader;
 mod power_loss;
+mod python_client;
 mod recorded_hunt;
 mod standard;
 mod startup;

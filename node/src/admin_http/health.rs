@@ -18,6 +18,8 @@ pub enum TroubleKind {
     Forming,
     /// No leader is known, so that nothing can be read or written.
     NoLeader,
+    /// The leader this node knows has not been heard of for a while.
+    LeaderSilent,
     /// What was committed when the node started is not all applied yet.
     CatchingUp,
     /// A snapshot from the leader is being installed.
@@ -33,6 +35,7 @@ impl TroubleKind {
             Self::Starting => "starting",
             Self::Forming => "forming",
             Self::NoLeader => "no_leader",
+            Self::LeaderSilent => "leader_silent",
             Self::CatchingUp => "catching_up",
             Self::InstallingSnapshot => "installing_snapshot",
             Self::Draining => "draining",

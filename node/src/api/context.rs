@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::error::{ApiError, Resource};
 use super::forward::Leader;
-use super::replica_status::LeaderContact;
+use super::replica_status::{LeaderContact, watch_leader};
 use crate::admin_http::Health;
 use crate::cluster::MemberChanger;
 use crate::limits;
@@ -56,7 +56,7 @@ pub struct NodeContext {
 pub(super) struct ServedPartition {
     pub(super) partition: Arc<Partition>,
     pub(super) metrics: PartitionMetrics,
-    pub(super) contact: LeaderContact,
+    pub(super) contact: Arc<LeaderContact>,
 }
 
 /// Where a write goes.
@@ -92,14 +92,20 @@ impl NodeContext {
     /// From now on requests for `partitions` are taken.
     ///
     /// # Panics
-    /// When called twice.
+    /// When called twice, or outside of a runtime.
     pub fn serve(&self, partitions: BTreeMap<u32, Arc<Partition>>) {
         let served = partitions
             .into_iter()
             .map(|(id, partition)| {
+                let contact = Arc::<LeaderContact>::default();
+                tokio::spawn(watch_leader(
+                    Arc::downgrade(&partition),
+                    contact.clone(),
+                    self.health.clone(),
+                ));
                 let served = ServedPartition {
                     metrics: self.metrics.partition(id),
-                    contact: LeaderContact::default(),
+                    contact,
                     partition,
                 };
                 (id, served)
@@ -229,12 +235,6 @@ impl NodeContext {
         self.to_read(id)
     }
 
-    /// The partition that holds hunts: requests for hunts name none, because
-    /// this release has one.
-    pub(super) fn of_hunts(&self) -> Result<&ServedPartition, ApiError> {
-        self.partitions().next().ok_or(ApiError::Starting)
-    }
-
     /// Room for an append of `bytes` that another node will answer.
     pub(super) fn reserve_append(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let units = bytes
@@ -288,6 +288,7 @@ impl ServedPartition {
     pub(super) fn route(&self, forwarded: bool) -> Result<Route, ApiError> {
         match self.partition.leadership() {
             Leadership::Local => Ok(Route::Local),
+            Leadership::Remote { .. } if self.contact.is_silent() => Err(ApiError::NoLeader),
             Leadership::Remote { id, node } if forwarded => Err(ApiError::NotLeader {
                 leader: id,
                 address: Some(node.client_address),

@@ -34,10 +34,11 @@ impl HuntApi {
     /// long answer does not keep the log from being applied.
     async fn view(
         &self,
+        partition: u32,
         consistency: Option<v1::Consistency>,
         call: &Call,
     ) -> Result<(View, v1::AsOf), ApiError> {
-        let served = self.context.of_hunts()?;
+        let served = self.context.to_read(partition)?;
         let level = consistency_from_proto(consistency);
         read_mark(served, level, call).await?;
         let staleness = staleness(served, level).await;
@@ -57,7 +58,9 @@ impl HuntApi {
         call: Call,
     ) -> Result<v1::GetHuntResponse, ApiError> {
         hunt_id(&request.hunt)?;
-        let (view, as_of) = self.view(request.consistency, &call).await?;
+        let (view, as_of) = self
+            .view(request.partition, request.consistency, &call)
+            .await?;
         let hunt = view
             .hunt(&request.hunt)
             .ok_or(ApiError::HuntUnknown(request.hunt))?;
@@ -73,7 +76,9 @@ impl HuntApi {
         call: Call,
     ) -> Result<v1::ListHuntsResponse, ApiError> {
         let page = page(request.page_size, &request.page_token)?;
-        let (view, as_of) = self.view(request.consistency, &call).await?;
+        let (view, as_of) = self
+            .view(request.partition, request.consistency, &call)
+            .await?;
         let hunts = view
             .hunts(page.after.as_deref(), page.size + 1)
             .map(summary_to_proto)
@@ -92,7 +97,9 @@ impl HuntApi {
         call: Call,
     ) -> Result<v1::GetPlayerResponse, ApiError> {
         player_id(&request.hunt, &request.player)?;
-        let (view, as_of) = self.view(request.consistency, &call).await?;
+        let (view, as_of) = self
+            .view(request.partition, request.consistency, &call)
+            .await?;
         let Some(hunt) = view.hunt(&request.hunt) else {
             return Err(ApiError::HuntUnknown(request.hunt));
         };
@@ -115,7 +122,9 @@ impl HuntApi {
     ) -> Result<v1::GetScoreboardResponse, ApiError> {
         hunt_id(&request.hunt)?;
         let size = page_size_within(request.page_size, limits::SCOREBOARD_ROWS_MAX)?;
-        let (view, as_of) = self.view(request.consistency, &call).await?;
+        let (view, as_of) = self
+            .view(request.partition, request.consistency, &call)
+            .await?;
         let hunt = view
             .hunt(&request.hunt)
             .ok_or(ApiError::HuntUnknown(request.hunt))?;

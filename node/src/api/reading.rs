@@ -16,7 +16,7 @@ use super::follow::{Follower, Interruption};
 use super::forward::Leader;
 use super::forward_read::holder;
 use super::status::Operation;
-use crate::partition::{AppliedMark, EventReader};
+use crate::partition::{AppliedMark, EventReader, ReadIndexError};
 use crate::telemetry::Metrics;
 use crate::wire::{
     FieldFault, InvalidRequest, ReadLevel, consistency_from_proto, filter_from_proto,
@@ -31,6 +31,9 @@ pub(super) async fn read_mark(
 ) -> Result<AppliedMark, ApiError> {
     let deadline = call.deadline.into_std();
     match level {
+        ReadLevel::Linearizable if served.contact.is_silent() => {
+            Err(ReadIndexError::NoLeader.into())
+        }
         ReadLevel::Linearizable => {
             timeout_at(call.deadline, served.partition.linearizable(deadline))
                 .await

@@ -1,6 +1,8 @@
 //! What Raft knows of its own state, for answers that tell of it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver as _;
@@ -8,6 +10,8 @@ use openraft::{Instant as _, ServerState};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::admin_http::{Health, TroubleKind};
+use crate::limits;
 use crate::partition::Partition;
 use crate::raft::{MemberNode, NodeId};
 
@@ -82,6 +86,7 @@ impl RaftStatus {
 #[derive(Default)]
 pub(super) struct LeaderContact {
     last: Mutex<Option<Asked>>,
+    silent: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -120,5 +125,41 @@ impl LeaderContact {
             }
         };
         contact.map(|contact| Instant::now().saturating_duration_since(contact))
+    }
+
+    /// Whether the leader has been silent for too long to count as one. Raft
+    /// itself keeps a silent leader's name until there is another, which
+    /// without a quorum is never.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+}
+
+/// Keeps `contact` at whether the leader is silent, for as long as there is the
+/// partition, and says so in the node's health.
+pub(super) async fn watch_leader(
+    partition: Weak<Partition>,
+    contact: Arc<LeaderContact>,
+    health: Health,
+) {
+    let started = Instant::now();
+    let mut rounds = tokio::time::interval(limits::LEADER_CHECK_INTERVAL);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let Some(partition) = partition.upgrade() else {
+            return;
+        };
+        let since = contact.since(&partition).await;
+        let silent = since.unwrap_or_else(|| started.elapsed()) > limits::LEADER_SILENCE_MAX;
+        if contact.silent.swap(silent, Ordering::Relaxed) == silent {
+            continue;
+        }
+        if silent {
+            let message = "the leader has not been heard of for a while, and no other is elected";
+            health.report(TroubleKind::LeaderSilent, Some(partition.id()), message);
+        } else {
+            health.resolve(TroubleKind::LeaderSilent, Some(partition.id()));
+        }
     }
 }

@@ -289,7 +289,7 @@ async fn appends_are_applied_once_and_fenced() {
     let details = info(&gap);
     assert_eq!(details.reason, "SEQUENCE_GAP");
     assert_eq!(details.metadata["expected"], "3");
-    assert_eq!(details.metadata["actual"], "4");
+    assert_eq!(details.metadata["sequence"], "4");
     assert_eq!(details.metadata["disposition"], "NOT_APPLIED");
 
     let same = cluster.open("s", 1).await;
@@ -301,7 +301,7 @@ async fn appends_are_applied_once_and_fenced() {
         .await
         .expect_err("fenced");
     assert_eq!(info(&fenced).reason, "FENCED");
-    assert_eq!(info(&fenced).metadata["epoch"], reopened.epoch.to_string());
+    assert_eq!(info(&fenced).metadata["actual"], reopened.epoch.to_string());
 }
 
 #[tokio::test]
@@ -604,6 +604,7 @@ async fn hunts_are_answered_and_what_is_missing_is_named() {
     let mut hunts = cluster.hunts();
     let answer = hunts
         .get_hunt(v1::GetHuntRequest {
+            partition: 0,
             hunt: "h".to_owned(),
             consistency: None,
         })
@@ -621,6 +622,7 @@ async fn hunts_are_answered_and_what_is_missing_is_named() {
     loop {
         let page = hunts
             .list_hunts(v1::ListHuntsRequest {
+                partition: 0,
                 page_size: 2,
                 page_token,
                 consistency: None,
@@ -640,6 +642,7 @@ async fn hunts_are_answered_and_what_is_missing_is_named() {
     let mut player = async |hunt: &str, player: &str| {
         hunts
             .get_player(v1::GetPlayerRequest {
+                partition: 0,
                 hunt: hunt.to_owned(),
                 player: player.to_owned(),
                 consistency: None,

@@ -97,16 +97,9 @@ impl ApiError {
         Status::with_error_details(answer.code, answer.message, details)
     }
 
-    /// The failure of a write within a stream. Faulty fields stand in the
-    /// metadata, each under its path.
+    /// The failure of a write within a stream.
     pub fn into_failure(self) -> v1::Failure {
         let answer = Answer::new(self, Operation::Write);
-        let mut metadata = answer.metadata;
-        metadata.extend(
-            violations(answer.faults)
-                .into_iter()
-                .map(|violation| (violation.field, violation.description)),
-        );
         v1::Failure {
             code: answer.code.into(),
             message: answer.message,
@@ -118,7 +111,14 @@ impl ApiError {
             retry_after: answer.retry_after.map(|delay| {
                 prost_types::Duration::try_from(delay).expect("retry delays are short")
             }),
-            metadata,
+            metadata: answer.metadata,
+            field_violations: violations(answer.faults)
+                .into_iter()
+                .map(|violation| v1::FieldViolation {
+                    field: violation.field,
+                    description: violation.description,
+                })
+                .collect(),
         }
     }
 }
@@ -440,13 +440,13 @@ fn refusal_row(refusal: &Refusal) -> Row {
     match refusal {
         Refusal::SequenceGap { expected, actual } => Row::precondition("SEQUENCE_GAP")
             .with("expected", expected)
-            .with("actual", actual),
+            .with("sequence", actual),
         Refusal::PayloadMismatch { sequence } => {
             Row::precondition("PAYLOAD_MISMATCH").with("sequence", sequence)
         }
         Refusal::Fenced { epoch, actual } => Row::precondition("FENCED")
-            .with("epoch", epoch)
-            .with("actual", actual),
+            .with("epoch", actual)
+            .with("actual", epoch),
         Refusal::SessionUnknown => Row::precondition("SESSION_UNKNOWN"),
         Refusal::RevisionMismatch {
             hunt,

@@ -22,6 +22,11 @@ fn seen(error: ApiError, operation: Operation) -> Seen {
     let details = status.get_error_details();
     let info = details.error_info().expect("every failure has a reason");
     assert_eq!(info.domain, "huntlog");
+    let documented = format!("ERROR_REASON_{}", info.reason);
+    assert!(
+        v1::ErrorReason::from_str_name(&documented).is_some(),
+        "error.proto does not list {documented}"
+    );
     let mut metadata = info.metadata.clone();
     Seen {
         code: status.code(),
@@ -114,8 +119,15 @@ fn malformed_requests_name_every_field() {
     assert_eq!(fields, ["batch.session", "batch.events[3].player"]);
 
     let failure = error().into_failure();
-    assert_eq!(failure.metadata["batch.session"], "wrong");
-    assert_eq!(failure.metadata["batch.events[3].player"], "wrong");
+    let in_band = |fault: &v1::FieldViolation| (fault.field.clone(), fault.description.clone());
+    let in_status = |fault: &FieldViolation| (fault.field.clone(), fault.description.clone());
+    assert!(
+        failure
+            .field_violations
+            .iter()
+            .map(in_band)
+            .eq(violations.iter().map(in_status))
+    );
 }
 
 /// Clients take 8 KiB of headers, and refuse the whole answer beyond.
@@ -292,7 +304,7 @@ fn failed_preconditions_tell_the_actual_value() {
             })
         },
         row("SEQUENCE_GAP"),
-        &[("expected", "4"), ("actual", "6")],
+        &[("expected", "4"), ("sequence", "6")],
     );
     write(
         || {
@@ -302,7 +314,7 @@ fn failed_preconditions_tell_the_actual_value() {
             })
         },
         row("FENCED"),
-        &[("epoch", "9"), ("actual", "3")],
+        &[("epoch", "3"), ("actual", "9")],
     );
     write(
         || ApiError::Refused(Refusal::SessionUnknown),

@@ -333,11 +333,6 @@ impl PeerService for PeerServer {
                     .values()
                     .any(|partition| partition.committed_members().has_removed(asker.node_id))
             });
-        let initialized = self
-            .state
-            .partitions
-            .get()
-            .is_some_and(|partitions| partitions.values().all(|p| !p.members().is_empty()));
         let mut histories = Vec::new();
         for partition in self
             .state
@@ -365,7 +360,6 @@ impl PeerService for PeerServer {
             node_id: own.node_id,
             node_uuid: own.node_uuid,
             clock_unix_ms: wall_clock_ms(),
-            initialized,
             remembered,
             members: known
                 .iter()

@@ -179,8 +179,8 @@ fn outcomes_name_every_effect_and_reason() {
     assert_eq!(
         effects_of(&outcomes[1]),
         [Effect::HuntStateChanged(v1::HuntStateChanged {
-            from: v1::HuntState::Draft.into(),
-            to: v1::HuntState::Open.into(),
+            from_state: v1::HuntState::Draft.into(),
+            to_state: v1::HuntState::Open.into(),
         })]
     );
     assert_eq!(

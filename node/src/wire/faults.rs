@@ -43,8 +43,8 @@ pub(super) struct Faults(Vec<FieldFault>);
 impl Faults {
     pub(super) fn add(&mut self, path: impl fmt::Display, message: impl Into<String>) {
         self.0.push(FieldFault {
-            path: path.to_string(),
-            message: message.into(),
+            path: shortened(path.to_string()),
+            message: shortened(message.into()),
         });
     }
 
@@ -82,6 +82,15 @@ impl Faults {
             Err(InvalidRequest(self.0))
         }
     }
+}
+
+/// Faults may quote what was sent, whatever its length, and travel in headers.
+fn shortened(mut text: String) -> String {
+    if text.len() > limits::FAULT_TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(limits::FAULT_TEXT_BYTES_MAX));
+        text.push('…');
+    }
+    text
 }
 
 fn has_control_characters(text: &str) -> bool {
@@ -122,6 +131,18 @@ mod tests {
             ["130 bytes are too many, at most 128 are possible"]
         );
         assert_eq!(faults_of(&"\t".repeat(129)).len(), 2);
+    }
+
+    #[test]
+    fn what_is_quoted_is_shortened() {
+        let mut faults = Faults::default();
+        faults.add(
+            "hunt",
+            format!("`{}` is named already", "ä".repeat(1 << 20)),
+        );
+        let fault = faults.0.pop().expect("one");
+        assert!(fault.message.starts_with("`ää") && fault.message.ends_with('…'));
+        assert!(fault.message.len() <= limits::FAULT_TEXT_BYTES_MAX + '…'.len_utf8());
     }
 
     #[test]

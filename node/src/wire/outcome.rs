@@ -79,8 +79,8 @@ pub fn effect_to_proto(effect: Effect<'_>) -> v1::Effect {
         }),
         Effect::HuntWon { rank } => Wire::HuntWon(v1::HuntWon { rank }),
         Effect::HuntStateChanged { from, to } => Wire::HuntStateChanged(v1::HuntStateChanged {
-            from: from.number().into(),
-            to: to.number().into(),
+            from_state: from.number().into(),
+            to_state: to.number().into(),
         }),
         Effect::HintRevealed { clue, hint, cost } => Wire::HintRevealed(v1::HintRevealed {
             clue: clue.to_owned(),

@@ -62,6 +62,7 @@ fn in_band(failure: Failure) -> InBand {
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect(),
+        field_violations: Vec::new(),
     })
 }
 

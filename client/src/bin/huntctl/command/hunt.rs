@@ -154,6 +154,7 @@ pub async fn scoreboard(
     loop {
         let left = wanted - rows.len() as u64;
         let request = proto::GetScoreboardRequest {
+            partition: client.partition(),
             hunt: hunt.to_owned(),
             page_size: u32::try_from(left).unwrap_or(PAGE).min(PAGE),
             skip: rows.len() as u64,

@@ -29,6 +29,7 @@ pub async fn run(client: &Client, format: Format, command: PlayerCommand) -> Res
 
 async fn get(client: &Client, format: Format, hunt: String, player: String) -> Result<(), Failure> {
     let request = proto::GetPlayerRequest {
+        partition: client.partition(),
         hunt,
         player,
         consistency: None,

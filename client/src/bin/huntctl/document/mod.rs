@@ -94,7 +94,7 @@ pub fn effect(effect: &proto::Effect) -> Value {
         }
         Some(Effect::HuntWon(e)) => json!({"hunt_won": {"rank": e.rank}}),
         Some(Effect::HuntStateChanged(e)) => json!({"hunt_state_changed": {
-            "from": hunt_state(e.from), "to": hunt_state(e.to)}}),
+            "from_state": hunt_state(e.from_state), "to_state": hunt_state(e.to_state)}}),
         Some(Effect::HintRevealed(e)) => {
             json!({"hint_revealed": {"clue": e.clue, "hint": e.hint, "cost": e.cost}})
         }

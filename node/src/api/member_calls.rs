@@ -70,7 +70,7 @@ impl AdminApi {
             .wait_for(|state| *state != ServingState::Starting)
             .await
             .map_err(|_| ApiError::Dropped)?;
-        let served = self.context.of_hunts()?;
+        let served = self.context.partitions().next().ok_or(ApiError::Starting)?;
         let mut metrics = served.partition.raft().server_metrics();
         loop {
             let led = metrics.borrow_watched().current_leader.is_some();

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use huntlog_client::proto::Role;
 use huntlog_jepsen::{Cluster, NodeProcess, NodeSpec};
 use serde_json::Value;
 
@@ -566,6 +567,110 @@ async fn a_drained_node_does_not_lead_until_it_is_taken_back() {
         .await
         .expect("it leads again");
     load.progress(&cluster, 50).await;
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+/// Repeats a change until it is done: an operator may, whatever became of the
+/// first attempt.
+async fn until_done(cluster: &Cluster, members: &[u64], arguments: &[&str]) {
+    let mut last = String::new();
+    let done = cluster.wait_for("a change of the members", async || {
+        let answer = ask(&endpoints_of(cluster, members), arguments).await;
+        last = answer.error;
+        (answer.status == 0).then_some(())
+    });
+    let done = done.await;
+    done.unwrap_or_else(|error| panic!("{arguments:?}: {last}\n{error}"));
+}
+
+/// Who of `members` leads; a node that waits knows of no leader.
+async fn leader_among(cluster: &Cluster, members: &[u64]) -> u64 {
+    cluster
+        .wait_for("a leader among the members", async || {
+            for id in members {
+                let status = cluster.status(*id).await?;
+                if status.partitions.first()?.role() == Role::Leader {
+                    return Some(*id);
+                }
+            }
+            None
+        })
+        .await
+        .expect("somebody leads")
+}
+
+/// Nodes are added and removed as the seed says, for HUNTLOG_MEMBER_SECONDS (10
+/// when not set), and the leader is killed in the middle of every other change.
+/// HUNTLOG_MEMBER_SEED repeats a choice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_changes_with_dying_leaders_lose_and_repeat_nothing() {
+    let setting = |name: &str, default: u64| {
+        std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+    };
+    let seconds = setting("HUNTLOG_MEMBER_SECONDS", 10);
+    let mut random = setting("HUNTLOG_MEMBER_SEED", u64::from(std::process::id()));
+    println!("repeat with HUNTLOG_MEMBER_SEED={random}");
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 4).await;
+    let mut members = vec![1, 2, 3];
+    let mut next_id = 4;
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    while tokio::time::Instant::now() < end || next_id == 4 {
+        // xorshift64: any sequence that a seed repeats will do.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let grows = match members.len() {
+            ..=3 => true,
+            4 => random & 1 == 0,
+            _ => false,
+        };
+        let kills = random & 2 == 0;
+        let commands: Vec<Vec<String>> = if grows {
+            let node = start_waiting(&mut cluster, next_id).await;
+            let id = next_id.to_string();
+            let add = format!(
+                "member add {id} --peer-address {} --client-address {}",
+                node.peer_address(),
+                node.client_address()
+            );
+            let promote = format!("member promote {id}");
+            [add, promote]
+                .iter()
+                .map(|line| line.split(' ').map(str::to_owned).collect())
+                .collect()
+        } else {
+            let leaves = members[usize::try_from(random >> 8).unwrap_or(0) % members.len()];
+            vec![vec!["member".into(), "remove".into(), leaves.to_string()]]
+        };
+        for command in &commands {
+            let command: Vec<&str> = command.iter().map(String::as_str).collect();
+            if kills {
+                let leader = leader_among(&cluster, &members).await;
+                let endpoints = endpoints_of(&cluster, &members);
+                let mut first = huntctl(&endpoints);
+                let mut first = first.args(&command).spawn().expect("huntctl starts");
+                load.progress(&cluster, random >> 16 & 3).await;
+                cluster.node(leader).kill().await.expect("killed");
+                cluster.node(leader).start().expect("started again");
+                // Done, refused, or not known: what follows finds out.
+                let _ = first.wait().await.expect("a child of ours");
+            }
+            until_done(&cluster, &members, &command).await;
+        }
+        if grows {
+            members.push(next_id);
+            next_id += 1;
+        } else {
+            let leaves: u64 = commands[0][2].parse().expect("an id");
+            members.retain(|id| *id != leaves);
+            ends_removed(&mut cluster, leaves).await;
+        }
+        load.progress(&cluster, 20).await;
+    }
+    cluster.wait_ready().await.expect("all serve");
+    assert_eq!(voters(&endpoints_of(&cluster, &members)).await, members);
     let acknowledged = load.finish().await;
     check_all_nodes(&cluster, &acknowledged).await;
 }

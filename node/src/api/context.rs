@@ -133,7 +133,7 @@ impl NodeContext {
     }
 
     /// Who changes members.
-    pub(super) fn changer(&self) -> Result<&Arc<MemberChanger>, ApiError> {
+    pub(crate) fn changer(&self) -> Result<&Arc<MemberChanger>, ApiError> {
         self.changer.get().ok_or(ApiError::Starting)
     }
 

@@ -1,12 +1,12 @@
 //! What a node does as its cluster's members change.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::identity::{IdentityFault, NodeIdentity};
 use super::memory::PeerMemory;
 use crate::partition::{MembersSeen, Partition};
-use crate::raft::{MemberNode, NodeId, Peers};
+use crate::raft::{NodeId, Peers};
 
 /// This node was removed from its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +56,7 @@ pub async fn follow_members(
 ) -> Result<(), FollowMembersError> {
     let own = identity.local();
     let mut seen = MembersSeen::default();
-    let mut addresses = BTreeSet::new();
+    let mut known: BTreeMap<NodeId, String> = BTreeMap::new();
     while let Some(now) = partition.members_changed(&seen).await {
         seen = now;
         if partition.committed_members().has_removed(own.node_id) {
@@ -66,11 +66,18 @@ pub async fn follow_members(
         if members.is_empty() {
             continue;
         }
-        let present: BTreeSet<String> = members.values().map(peer_address).collect();
-        for gone in addresses.difference(&present) {
-            peers.forget(gone);
-        }
-        addresses = present;
+        known.retain(|id, address| {
+            let stays = members.contains_key(id);
+            if !stays {
+                peers.forget(*id, address);
+            }
+            stays
+        });
+        known.extend(
+            members
+                .iter()
+                .map(|(id, node)| (*id, node.peer_address.clone())),
+        );
         memory.keep_only(partition.id(), &members);
         let identity = identity.clone();
         let written = tokio::task::spawn_blocking(move || identity.keep_members(&members)).await;
@@ -80,8 +87,4 @@ pub async fn follow_members(
         }
     }
     Ok(())
-}
-
-fn peer_address(node: &MemberNode) -> String {
-    node.peer_address.clone()
 }

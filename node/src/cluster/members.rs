@@ -430,13 +430,18 @@ fn check_caught_up(partition: &Partition, id: NodeId) -> Result<(), MemberError>
     let matched = view
         .progress
         .get(&id)
-        .and_then(|progress| progress.matched_log_index)
-        .unwrap_or(0);
+        .and_then(|progress| progress.matched_log_index);
     let last = view.last_log_index;
-    if last.saturating_sub(matched) > limits::PROMOTE_LAG_ENTRIES_MAX {
-        return Err(MemberError::CatchingUp { id, matched, last });
+    // One that has nothing yet may never get anything.
+    if matched.is_some_and(|matched| lags_little(matched, last)) {
+        return Ok(());
     }
-    Ok(())
+    let matched = matched.unwrap_or(0);
+    Err(MemberError::CatchingUp { id, matched, last })
+}
+
+fn lags_little(matched: u64, last: u64) -> bool {
+    last.saturating_sub(matched) <= limits::PROMOTE_LAG_ENTRIES_MAX
 }
 
 fn check_quorum(

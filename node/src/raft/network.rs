@@ -179,8 +179,10 @@ impl Peers {
         }
     }
 
-    /// Lets go of the connections to `address`: no member is there any more.
-    pub fn forget(&self, address: &str) {
+    /// Lets go of what is kept of `peer` at `address`, which is no member any
+    /// more.
+    pub fn forget(&self, peer: NodeId, address: &str) {
+        self.lost.lock().remove(&peer);
         self.channels
             .lock()
             .retain(|(known, _), _| known != address);

@@ -16,6 +16,7 @@ use crate::config::Sources;
 use crate::partition::{Leadership, WriteError};
 
 mod digests;
+mod members;
 mod snapshots;
 mod stopping;
 

@@ -347,7 +347,7 @@ impl BringUp {
         .await?;
         self.health.resolve(TroubleKind::Forming, None);
         if formed_before {
-            refuse_stale_directory(&self.identity, &self.peers, &self.storage).await?;
+            refuse_stale_directory(&self.identity, &self.peers, &initial, &self.storage).await?;
         }
 
         let budget = self.context.append_budget().clone();

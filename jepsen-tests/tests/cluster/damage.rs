@@ -335,6 +335,8 @@ async fn a_directory_of_another_node_or_cluster_is_refused() {
     });
     other.start_all().expect("started");
     other.wait_ready().await.expect("another cluster");
+    let mut namesake = Cluster::start(1).await.expect("one of the same name");
+    namesake.node(1).stop().await.expect("stopped");
     let load = Load::start(&cluster, 2).await;
     load.progress(&cluster, 20).await;
     other.node(1).stop().await.expect("stopped");
@@ -352,6 +354,11 @@ async fn a_directory_of_another_node_or_cluster_is_refused() {
         (
             other.node(1).spec().data_dir(),
             "the data directory belongs to cluster",
+        ),
+        // Only those that the configuration names can tell.
+        (
+            namesake.node(1).spec().data_dir(),
+            "it was emptied or is another's",
         ),
     ];
     cluster.node(2).start().expect("started");

@@ -1,7 +1,7 @@
 //! What nodes ask of each other outside Raft: who they are, what time it is,
 //! and what they remember of each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -109,25 +109,32 @@ pub enum StaleDirectory {
 }
 
 /// Asks every member it knows what it remembers of this node, before Raft sees
-/// the log. Best effort: what no reachable peer remembers can not be known.
+/// the log; and those that the configuration names, since a directory of another
+/// cluster knows other members. Best effort: what no reachable peer remembers can
+/// not be known.
 ///
 /// # Errors
-/// When one remembers more than the data directory has.
+/// When one remembers more than the data directory has, or knows this node with
+/// another directory.
 pub async fn refuse_stale_directory(
     identity: &NodeIdentity,
     peers: &Peers,
+    initial: &BTreeMap<NodeId, MemberNode>,
     storage: &Storage,
 ) -> Result<(), StaleDirectory> {
     let own = identity.local();
     let members = identity.members()?;
     let was_added = identity.was_added()?;
-    let answers = futures::future::join_all(
-        members
-            .iter()
-            .filter(|(id, _)| **id != own.node_id)
-            .map(|(id, node)| say_hello(&own, peers, &node.peer_address, Whom::member(*id, node))),
-    )
-    .await;
+    let known = members
+        .iter()
+        .map(|(id, node)| (id, node, Whom::member(*id, node)));
+    let configured = initial.iter().map(|(id, node)| (id, node, Whom::Anyone));
+    let mut asked = BTreeSet::new();
+    let questions = known
+        .chain(configured)
+        .filter(|(id, node, _)| **id != own.node_id && asked.insert(&node.peer_address))
+        .map(|(_, node, whom)| say_hello(&own, peers, &node.peer_address, whom));
+    let answers = futures::future::join_all(questions).await;
     for answer in answers.into_iter().flatten() {
         if answer.cluster_id != own.cluster_id {
             tracing::warn!(
@@ -136,6 +143,13 @@ pub async fn refuse_stale_directory(
                 ours = own.cluster_id,
                 "a member's address answers for another cluster"
             );
+            let namesake = !answer.cluster_id.is_empty() && answer.cluster_name == own.cluster_name;
+            if namesake
+                && let Err(replaced @ FormationError::Replaced { .. }) =
+                    check_membership(&own, &answer)
+            {
+                return Err(replaced.into());
+            }
             continue;
         }
         if answer.asker_removed {

@@ -59,13 +59,23 @@ pub fn binary(name: &str) -> Result<PathBuf, ProcessError> {
 #[derive(Debug)]
 pub struct NodeProcess {
     spec: NodeSpec,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
 impl NodeProcess {
     /// A node that does not run yet.
     pub fn new(spec: NodeSpec) -> Self {
-        Self { spec, child: None }
+        Self {
+            spec,
+            environment: Vec::new(),
+            child: None,
+        }
+    }
+
+    /// Starts it with this environment variable from now on.
+    pub fn set_env(&mut self, key: &str, value: &str) {
+        self.environment.push((key.to_owned(), value.to_owned()));
     }
 
     /// Who it is.
@@ -92,6 +102,7 @@ impl NodeProcess {
             .arg("run")
             .arg("--config")
             .arg(self.spec.config_file())
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(open().map_err(failed)?)
             .stderr(open().map_err(failed)?)

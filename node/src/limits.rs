@@ -71,6 +71,9 @@ const _: () = assert!(SESSION_NONCE_BYTES_MIN <= SESSION_NONCE_BYTES_MAX);
 
 /// Connections on the client port; the next one waits in the kernel's backlog.
 pub const CLIENT_CONNECTIONS_MAX: usize = 8192;
+/// Within this time a new connection has to begin: as HTTP/2 does on the gRPC
+/// ports, with a whole request on the admin port.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests and streams of one client connection that are open at once.
 pub const CLIENT_STREAMS_PER_CONNECTION_MAX: u32 = 4096;
 /// Flow-control window of one stream on the client port.
@@ -223,6 +226,9 @@ pub const MEMBER_CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const REPLICATION_BYTES_MAX: usize = LOG_READ_BYTES_MAX;
 /// Entries of one AppendEntries message.
 pub const REPLICATION_ENTRIES_MAX: u64 = LOG_READ_ENTRIES_MAX;
+/// Connections on the peer port: a few from each member, and what a failing
+/// network leaves behind until keepalive closes it.
+pub const PEER_CONNECTIONS_MAX: usize = 256;
 /// The largest message taken on the peer port.
 pub const PEER_MESSAGE_BYTES_MAX: usize = REPLICATION_BYTES_MAX + ENTRY_BYTES_MAX + MIB;
 /// Requests and streams of one peer connection that are open at once: every
@@ -305,7 +311,7 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections on the admin port; the next one waits in the kernel's backlog.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// An admin connection that sends nothing for this long is closed.
+/// An admin connection without an answer for this long is closed.
 pub const ADMIN_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Open admin requests have this long to end when the node stops.
 pub const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);

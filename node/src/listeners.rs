@@ -17,14 +17,13 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::admin_http::Health;
 use crate::api::{AdminApi, EventApi, ForwardGuard, HuntApi, NodeContext};
 use crate::cluster::{PeerServer, PeerState};
-use crate::connections::client_connections;
+use crate::connections::{Acceptor, http2_connections};
 use crate::limits;
 use crate::server::{NodeError, until};
 
@@ -83,7 +82,10 @@ impl GrpcServers {
             .http2_keepalive_timeout(Some(limits::CLIENT_KEEPALIVE_TIMEOUT))
             .layer(crate::api::RpcLayer::new(context.clone()))
             .add_routes(public);
-        let incoming = client_connections(client_port, context.metrics().clone());
+        let incoming = http2_connections(
+            Acceptor::new(client_port, limits::CLIENT_CONNECTIONS_MAX)
+                .for_clients(context.metrics().clone()),
+        );
         tasks.spawn(serve(
             client_server.serve_with_incoming_shutdown(incoming, until(stopped.clone())),
             running.clone(),
@@ -98,10 +100,11 @@ impl GrpcServers {
             .initial_stream_window_size(limits::PEER_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(limits::PEER_CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(limits::PEER_STREAMS_PER_CONNECTION_MAX)
+            .http2_max_header_list_size(limits::CLIENT_HEADERS_BYTES_MAX)
             .http2_keepalive_interval(Some(limits::PEER_KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(limits::PEER_KEEPALIVE_TIMEOUT))
             .add_routes(peers);
-        let incoming = TcpIncoming::from(peer_port).with_nodelay(Some(true));
+        let incoming = http2_connections(Acceptor::new(peer_port, limits::PEER_CONNECTIONS_MAX));
         tasks.spawn(serve(
             peer_server.serve_with_incoming_shutdown(incoming, until(stopped)),
             running,

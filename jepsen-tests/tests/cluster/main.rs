@@ -1,10 +1,12 @@
 //! Real clusters: what is acknowledged stays, whatever dies.
 
 mod answers;
+mod clocks;
 mod damage;
 mod digests;
 mod disk_faults;
 mod failover;
+mod hostile;
 mod members;
 mod paused_leader;
 mod power_loss;
@@ -12,6 +14,7 @@ mod python_client;
 mod recorded_hunt;
 mod standard;
 mod startup;
+mod strangers;
 mod subscribing;
 mod support;
 mod upgrade;

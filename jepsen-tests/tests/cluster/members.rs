@@ -8,7 +8,7 @@ use huntlog_jepsen::{Cluster, NodeProcess, NodeSpec};
 use serde_json::Value;
 
 use crate::failover::Load;
-use crate::standard::get;
+use crate::support::get;
 use crate::support::{check_all_nodes, ended, huntctl};
 
 /// What a command came to.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use huntlog_client::proto::event_service_client::EventServiceClient;
 use huntlog_client::proto::{CommittedEvent, Consistency, ReadRequest, Stale, consistency::Level};
 use huntlog_jepsen::{Cluster, NodeProcess, binary, channel};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tonic::Status;
 
@@ -77,6 +79,22 @@ pub fn copy_dir(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).expect("copied");
         }
     }
+}
+
+/// The whole answer to a GET on an admin port.
+pub async fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("the request is taken");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .await
+        .expect("the answer is text");
+    answer
 }
 
 /// Every event that the node `id` itself has up to `end_offset`, by offset.

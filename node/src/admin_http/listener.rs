@@ -1,41 +1,22 @@
-//! A listener whose connections are bounded in number and in idleness.
+//! The admin port's connections, bounded in number and in how long they may go
+//! without a request that ends.
 
-use std::{
-    future::Future as _,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::SocketAddr};
 
 use axum::serve::Listener;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep},
-};
+use tokio::net::TcpListener;
 
+use crate::connections::{Acceptor, Connection};
 use crate::limits;
 
 /// Takes at most [`limits::ADMIN_CONNECTIONS_MAX`] connections at once; further
 /// ones wait in the kernel's backlog.
 #[derive(Debug)]
-pub(super) struct BoundedListener {
-    listener: TcpListener,
-    permits: Arc<Semaphore>,
-    idle_timeout: Duration,
-}
+pub(super) struct BoundedListener(Acceptor);
 
 impl BoundedListener {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self {
-            listener,
-            permits: Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX)),
-            idle_timeout: limits::ADMIN_IDLE_TIMEOUT,
-        }
+        Self(Acceptor::new(listener, limits::ADMIN_CONNECTIONS_MAX))
     }
 }
 
@@ -44,96 +25,59 @@ impl Listener for BoundedListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        let connection = Connection {
-            stream,
-            idle: Box::pin(sleep(self.idle_timeout)),
-            idle_timeout: self.idle_timeout,
-            _permit: permit.expect("the semaphore is never closed"),
-        };
-        (connection, address)
+        let (first, later) = (limits::HANDSHAKE_TIMEOUT, limits::ADMIN_IDLE_TIMEOUT);
+        self.0.accept_or_fail_after(first, later).await
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection that fails once nothing has come in for
-/// [`limits::ADMIN_IDLE_TIMEOUT`].
-#[derive(Debug)]
-pub(super) struct Connection {
-    stream: TcpStream,
-    idle: Pin<Box<Sleep>>,
-    idle_timeout: Duration,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Ready(result) => {
-                let deadline = Instant::now() + self.idle_timeout;
-                self.idle.as_mut().reset(deadline);
-                Poll::Ready(result)
-            }
-            Poll::Pending => {
-                let timed_out = self.idle.as_mut().poll(context);
-                timed_out.map(|()| Err(io::ErrorKind::TimedOut.into()))
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.0.local_addr()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::time::Instant;
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_silent_connection_is_given_up_and_makes_room() {
+    /// Bytes that never make up a request do not keep a connection open.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_is_given_up_and_makes_room() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let mut listener = BoundedListener {
-            idle_timeout: Duration::from_millis(20),
-            ..BoundedListener::new(listener)
-        };
+        let mut listener = BoundedListener::new(listener);
         let address = listener.local_addr().expect("bound");
-        let _silent = TcpStream::connect(address).await.expect("connects");
+        let mut slow = TcpStream::connect(address).await.expect("connects");
         let (mut connection, _) = listener.accept().await;
-        assert_eq!(
-            listener.permits.available_permits(),
-            limits::ADMIN_CONNECTIONS_MAX - 1
-        );
+        assert_eq!(listener.0.free_places(), limits::ADMIN_CONNECTIONS_MAX - 1);
+
+        let began = Instant::now();
+        let error = loop {
+            slow.write_all(b"G").await.expect("sent");
+            tokio::time::sleep(limits::HANDSHAKE_TIMEOUT / 10).await;
+            match connection.read(&mut [0]).await {
+                Ok(count) => assert_eq!(count, 1),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() < 2 * limits::HANDSHAKE_TIMEOUT);
+        drop(connection);
+        assert_eq!(listener.0.free_places(), limits::ADMIN_CONNECTIONS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answered_connection_may_stay_until_it_is_idle() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut listener = BoundedListener::new(listener);
+        let address = listener.local_addr().expect("bound");
+        let _client = TcpStream::connect(address).await.expect("connects");
+        let (mut connection, _) = listener.accept().await;
+        connection.write_all(b"an answer").await.expect("sent");
+        let answered = Instant::now();
         let error = connection.read(&mut [0]).await.expect_err("silence");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        drop(connection);
-        assert_eq!(
-            listener.permits.available_permits(),
-            limits::ADMIN_CONNECTIONS_MAX
-        );
+        assert!(answered.elapsed() >= limits::ADMIN_IDLE_TIMEOUT);
     }
 }

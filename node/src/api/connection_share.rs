@@ -9,8 +9,8 @@ use tonic::Extensions;
 use super::error::{ApiError, Resource};
 use crate::limits;
 
-/// The appends of one connection that are not answered yet; part of every
-/// request's extensions on the client port.
+/// The appends of one connection that are not answered yet; in every request's
+/// extensions, as an option that is set on the client port.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionShare {
     in_flight_bytes: Arc<AtomicUsize>,
@@ -27,7 +27,7 @@ impl ConnectionShare {
     /// The share of the connection that a request came on; what other nodes
     /// forward comes on the peer port and has none.
     pub(super) fn of(extensions: &Extensions) -> Option<Self> {
-        extensions.get::<Self>().cloned()
+        extensions.get::<Option<Self>>()?.clone()
     }
 
     /// Counts an append of `bytes`. One that begins below the limit may exceed

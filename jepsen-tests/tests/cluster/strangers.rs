@@ -1,0 +1,256 @@
+//! Nodes that do not belong: each is refused with the reason, and the cluster
+//! does not notice.
+
+use std::fs;
+
+use huntlog_jepsen::{Cluster, NodeProcess, NodeSpec, channel};
+use huntlog_proto::peer::peer_service_client::PeerServiceClient;
+use huntlog_proto::peer::{
+    AdoptRequest, AppendEntriesRequest, BallotVote, Header, HelloRequest, InstallSnapshotRequest,
+    LeaderId, MemberNode, ReadIndexRequest, SnapshotStart, TransferLeaderRequest, VoteRequest,
+    install_snapshot_request::Part,
+};
+use tonic::{Code, Status};
+
+use crate::support::ended;
+
+/// A node whose configuration is that of `like`, changed by `change`, with a
+/// directory and addresses of its own.
+fn stranger(cluster: &Cluster, like: &NodeSpec, change: impl Fn(String) -> String) -> NodeProcess {
+    let spec = NodeSpec {
+        id: like.id,
+        ip: of_its_own(&like.ip),
+        dir: cluster.dir().join("stranger"),
+    };
+    fs::create_dir_all(&spec.dir).expect("made");
+    let text = fs::read_to_string(like.config_file()).expect("it has a configuration");
+    let text = text.replace(
+        &like.data_dir().display().to_string(),
+        &spec.data_dir().display().to_string(),
+    );
+    // Only what it listens on: the member list stays.
+    let (listen, members) = text.split_once("[cluster]").expect("a section");
+    let text = format!("{}[cluster]{members}", listen.replace(&like.ip, &spec.ip));
+    fs::write(spec.config_file(), change(text)).expect("written");
+    NodeProcess::new(spec)
+}
+
+/// The harness gives out addresses of 127.64.0.0/10; this is one of
+/// 127.128.0.0/10.
+fn of_its_own(ip: &str) -> String {
+    let mut bytes: Vec<u8> = ip
+        .split('.')
+        .map(|byte| byte.parse().expect("an address"))
+        .collect();
+    bytes[1] += 64;
+    let bytes: Vec<String> = bytes.iter().map(u8::to_string).collect();
+    bytes.join(".")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_node_of_an_id_is_refused() {
+    let cluster = Cluster::start(3).await.expect("a cluster");
+    let like = cluster.nodes()[1].spec().clone();
+    let mut second = stranger(&cluster, &like, |text| text);
+    second.start().expect("started");
+    assert_eq!(ended(&mut second).await, 4, "{}", second.log());
+    let log = second.log();
+    assert!(log.contains("an id never used before"), "{log}");
+    cluster.wait_ready().await.expect("the others go on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_another_cluster_is_refused() {
+    let cluster = Cluster::start(3).await.expect("a cluster");
+    let like = cluster.nodes()[1].spec().clone();
+    let mut other = stranger(&cluster, &like, |text| {
+        text.replace("name = \"test\"", "name = \"other\"")
+    });
+    other.start().expect("started");
+    assert_eq!(ended(&mut other).await, 4, "{}", other.log());
+    let log = other.log();
+    assert!(
+        log.contains("belongs to cluster `test`, not `other`"),
+        "{log}"
+    );
+    cluster.wait_ready().await.expect("the others go on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_uses_another_s_address_can_not_listen() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let (taken, own) = (
+        cluster.nodes()[0].spec().clone(),
+        cluster.nodes()[1].spec().clone(),
+    );
+    cluster.node(2).stop().await.expect("stopped");
+    let mut second = stranger(&cluster, &own, |text| {
+        let (listen, members) = text.split_once("[cluster]").expect("a section");
+        let listen: String = listen
+            .lines()
+            .map(|line| match line.split_once(" = \"127.") {
+                Some(("peer", _)) => {
+                    format!("peer = \"{}\"\n", taken.peer_address())
+                }
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        format!("{listen}[cluster]{members}")
+    });
+    second.start().expect("started");
+    assert_eq!(ended(&mut second).await, 3, "{}", second.log());
+    let log = second.log();
+    assert!(
+        log.contains(&taken.peer_address()) && log.contains("listen.peer"),
+        "{log}"
+    );
+}
+
+fn refused(status: Result<(), Status>, words: &str) {
+    let status = status.expect_err("refused");
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    assert!(status.message().contains(words), "{status:?}");
+}
+
+/// Every request of the peer protocol says for whom it is; what is not for this
+/// node, or not of its protocol, changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_another_protocol_cluster_or_node_are_refused() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let leader = cluster.leader().await.expect("a leader");
+    let id = leader % 3 + 1;
+    let status = cluster.status(id).await.expect("it answers");
+    let term = status.partitions[0].term;
+    let address = cluster.node(id).spec().peer_address();
+    let channel = channel(&address).await.expect("it listens");
+    let mut peer = PeerServiceClient::new(channel);
+
+    let hello = peer
+        .hello(HelloRequest {
+            protocol_version: 99,
+            cluster_name: "other".to_owned(),
+            ..HelloRequest::default()
+        })
+        .await
+        .expect("who is there is always told")
+        .into_inner();
+    assert_eq!((hello.node_id, hello.cluster_name.as_str()), (id, "test"));
+    assert!(hello.remembered.is_empty());
+
+    let good = Header {
+        protocol_version: hello.protocol_version,
+        cluster_id: hello.cluster_id.clone(),
+        from_node_id: leader,
+        from_node_uuid: "0".repeat(32),
+        to_node_id: id,
+        to_node_uuid: hello.node_uuid.clone(),
+    };
+    let vote = Some(BallotVote {
+        leader_id: Some(LeaderId {
+            term: term + 1_000,
+            node_id: leader,
+        }),
+        committed: true,
+    });
+    let wrong = [
+        (
+            Header {
+                protocol_version: 99,
+                ..good.clone()
+            },
+            "peer protocol 99",
+        ),
+        (
+            Header {
+                cluster_id: "f".repeat(32),
+                ..good.clone()
+            },
+            "of cluster",
+        ),
+        (
+            Header {
+                to_node_id: 77,
+                ..good.clone()
+            },
+            "for node 77",
+        ),
+        (
+            Header {
+                to_node_uuid: "e".repeat(32),
+                ..good.clone()
+            },
+            "for node",
+        ),
+        // One that poses as the leader, from another directory.
+        (good.clone(), "is known with data directory"),
+    ];
+    for (header, words) in wrong {
+        let header = Some(header);
+        let ask = VoteRequest {
+            header: header.clone(),
+            vote,
+            leadership_transfer: true,
+            ..VoteRequest::default()
+        };
+        refused(peer.vote(ask.clone()).await.map(drop), words);
+        refused(peer.pre_vote(ask).await.map(drop), words);
+        let append = AppendEntriesRequest {
+            header: header.clone(),
+            vote,
+            ..AppendEntriesRequest::default()
+        };
+        refused(peer.append_entries(append.clone()).await.map(drop), words);
+        let mut answers = peer
+            .append_stream(tokio_stream::once(append))
+            .await
+            .expect("the stream opens")
+            .into_inner();
+        refused(answers.message().await.map(drop), words);
+        let start = SnapshotStart {
+            header: header.clone(),
+            vote,
+            ..SnapshotStart::default()
+        };
+        let part = InstallSnapshotRequest {
+            part: Some(Part::Start(start)),
+        };
+        let installed = peer.install_snapshot(tokio_stream::once(part)).await;
+        refused(installed.map(drop), words);
+        let transfer = TransferLeaderRequest {
+            header: header.clone(),
+            from_leader: vote,
+            to_node_id: id,
+            ..TransferLeaderRequest::default()
+        };
+        refused(peer.transfer_leader(transfer).await.map(drop), words);
+        let read = ReadIndexRequest {
+            header,
+            ..ReadIndexRequest::default()
+        };
+        refused(peer.read_index(read).await.map(drop), words);
+    }
+    let missing = peer
+        .vote(VoteRequest::default())
+        .await
+        .expect_err("no header");
+    assert_eq!(missing.code(), Code::InvalidArgument);
+
+    #[allow(clippy::needless_update, reason = "the message may grow")]
+    let adopt = AdoptRequest {
+        protocol_version: hello.protocol_version,
+        cluster_name: "test".to_owned(),
+        cluster_id: "d".repeat(32),
+        members: vec![MemberNode {
+            node_id: id,
+            node_uuid: hello.node_uuid.clone(),
+            ..MemberNode::default()
+        }],
+        ..AdoptRequest::default()
+    };
+    refused(peer.adopt(adopt).await.map(drop), "");
+
+    let status = cluster.status(id).await.expect("it answers");
+    assert_eq!(status.cluster_id, hello.cluster_id);
+    assert_eq!(status.partitions[0].term, term, "nobody was impressed");
+    assert_eq!(cluster.leader().await.expect("a leader"), leader);
+}

@@ -1,0 +1,8 @@
+//! Connections of the three ports, no more than a node can carry, and none that
+//! holds its place without using it.
+
+mod accept;
+mod http2;
+
+pub(crate) use accept::{Acceptor, Connection};
+pub(crate) use http2::http2_connections;

@@ -26,6 +26,8 @@ mod bind;
 mod cluster_files;
 mod data_dir;
 mod fault;
+#[cfg(test)]
+mod fuzz;
 mod layers;
 mod log_level;
 mod members;

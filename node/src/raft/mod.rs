@@ -11,6 +11,8 @@ mod log_store;
 mod log_store_suite;
 mod network;
 mod options;
+#[cfg(test)]
+mod peer_fuzz;
 mod peer_service;
 mod peer_wire;
 mod snapshot;

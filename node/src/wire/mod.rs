@@ -10,6 +10,8 @@ mod committed;
 mod definition;
 mod faults;
 mod filter;
+#[cfg(test)]
+mod fuzz;
 mod member;
 mod outcome;
 mod session;

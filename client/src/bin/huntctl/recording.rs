@@ -214,6 +214,8 @@ fn find_columns(headers: &csv::StringRecord) -> Result<[usize; 5], RecordingErro
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Recording, String> {
@@ -277,5 +279,52 @@ mod tests {
         let invalid = Recording::parse(b"time,team,puzzle,guess,verdict\nx,\xff,p,g,N\n");
         let error = invalid.expect_err("not UTF-8").to_string();
         assert!(error.contains("line 2"), "{error}");
+    }
+
+    /// A field of a recording, as bytes.
+    fn field() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            Just(b"2018-03-16T19:18:19Z".to_vec()),
+            Just(b"+292278994-08-17T07:12:55Z".to_vec()),
+            Just(b"Y".to_vec()),
+            Just(b"N".to_vec()),
+            Just(Vec::new()),
+            "\\PC{0,8}".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 0..8),
+            Just(b"\"a \"\"quoted\"\" one,\nof two lines\"".to_vec()),
+        ]
+    }
+
+    fn lines(fields: &[Vec<Vec<u8>>]) -> Vec<u8> {
+        let lines: Vec<_> = fields.iter().map(|fields| fields.join(&b',')).collect();
+        lines.join(&b'\n')
+    }
+
+    proptest! {
+        /// `PROPTEST_CASES` makes the run longer.
+        #[test]
+        fn any_bytes_are_a_recording_or_an_error(
+            bytes in prop::collection::vec(any::<u8>(), 0..512),
+            rows in prop::collection::vec(prop::collection::vec(field(), 0..7), 0..8),
+        ) {
+            let header = b"time,team,puzzle,guess,verdict\n";
+            for file in [
+                bytes.clone(),
+                lines(&rows),
+                [&header[..], &bytes].concat(),
+                [&header[..], &lines(&rows)].concat(),
+            ] {
+                match Recording::parse(&file) {
+                    Ok(recording) => {
+                        prop_assert!(!recording.guesses.is_empty());
+                        for guess in &recording.guesses {
+                            prop_assert!(guess.team < recording.teams.len());
+                            prop_assert!(guess.puzzle < recording.puzzles.len());
+                        }
+                    }
+                    Err(error) => prop_assert!(!error.to_string().is_empty()),
+                }
+            }
+        }
     }
 }

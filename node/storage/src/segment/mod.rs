@@ -9,6 +9,8 @@
 mod batch;
 mod footer;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod reader;
 
 pub(crate) use batch::{BatchBuilder, BatchHeader, HEADER_BYTES};

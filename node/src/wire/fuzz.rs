@@ -1,0 +1,282 @@
+//! Every message of a client, as bytes and as values that no well-meaning client
+//! would send: refused with the fields at fault, or a command that the machine
+//! takes. `PROPTEST_CASES` makes the run longer.
+
+use bytes::Bytes;
+use huntlog_machine::{EntryBuilder, Limits, LogId, Machine};
+use huntlog_proto::v1;
+use huntlog_proto::v1::event::Kind;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use prost::Message;
+
+use super::{
+    InvalidRequest, batch_command, consistency_from_proto, filter_from_proto, hunt_id,
+    open_session_command, player_id,
+};
+use crate::limits;
+
+/// Ids, good and bad.
+fn id() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => "[a-c]",
+        1 => Just(String::new()),
+        1 => "\\PC{0,4}",
+        1 => "[\\x00-\\x20]{1,3}",
+        1 => (120..140_usize).prop_map(|length| "x".repeat(length)),
+    ]
+}
+
+fn time() -> impl Strategy<Value = Option<prost_types::Timestamp>> {
+    let seconds = prop_oneof![0..3_i64, any::<i64>()];
+    let nanos = prop_oneof![Just(0), any::<i32>()];
+    prop::option::of(
+        (seconds, nanos).prop_map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos }),
+    )
+}
+
+prop_compose! {
+    fn clue()(
+        id in id(),
+        requires in prop::collection::vec(id(), 0..3),
+        points in any::<u32>(),
+        answers in prop::collection::vec(id(), 0..3),
+        hash_bytes in prop::collection::vec(30..34_usize, 0..2),
+        salt in prop::collection::vec(any::<u8>(), 0..4),
+        max_attempts in 0..3_u32,
+        hints in prop::collection::vec((id(), any::<u32>()), 0..3),
+    ) -> v1::Clue {
+        v1::Clue {
+            id,
+            title: String::new(),
+            requires,
+            points,
+            answers,
+            answer_hashes: hash_bytes.into_iter().map(|n| vec![7; n].into()).collect(),
+            answer_salt: salt.into(),
+            max_attempts,
+            hints: hints.into_iter().map(|(id, cost)| v1::Hint { id, cost }).collect(),
+        }
+    }
+}
+
+prop_compose! {
+    fn definition()(
+        clues in prop::collection::vec(clue(), 0..4),
+        treasures in prop::collection::vec((id(), 0..3_u32, prop::collection::vec(id(), 0..2)), 0..3),
+        starts_at in time(),
+        ends_at in time(),
+        max_players in 0..3_u32,
+    ) -> v1::HuntDefinition {
+        let treasures = treasures.into_iter().map(|(id, limit, requires)| v1::Treasure {
+            id,
+            limit,
+            requires,
+            points: u32::MAX,
+            ..v1::Treasure::default()
+        });
+        v1::HuntDefinition {
+            title: "t".to_owned(),
+            clues,
+            treasures: treasures.collect(),
+            starts_at,
+            ends_at,
+            max_players,
+        }
+    }
+}
+
+fn kind() -> impl Strategy<Value = Option<Kind>> {
+    let text = String::new;
+    prop_oneof![
+        Just(None),
+        prop::option::of(definition())
+            .prop_map(|definition| Some(Kind::HuntCreated(v1::HuntCreated { definition }))),
+        prop::sample::select(vec![
+            Some(Kind::HuntOpened(v1::HuntOpened {})),
+            Some(Kind::HuntStarted(v1::HuntStarted {})),
+            Some(Kind::HuntPaused(v1::HuntPaused {})),
+            Some(Kind::HuntResumed(v1::HuntResumed {})),
+            Some(Kind::HuntFinished(v1::HuntFinished {})),
+            Some(Kind::HuntCancelled(v1::HuntCancelled { reason: text() })),
+            Some(Kind::PlayerRegistered(v1::PlayerRegistered {
+                display_name: text(),
+            })),
+            Some(Kind::PlayerWithdrawn(v1::PlayerWithdrawn {})),
+            Some(Kind::PlayerDisqualified(v1::PlayerDisqualified {
+                reason: text(),
+            })),
+        ]),
+        (id(), id()).prop_map(
+            |(clue, answer)| Some(Kind::ClueAttempted(v1::ClueAttempted { clue, answer }))
+        ),
+        id().prop_map(|treasure| Some(Kind::TreasureClaimed(v1::TreasureClaimed { treasure }))),
+        (id(), id()).prop_map(|(clue, hint)| Some(Kind::HintTaken(v1::HintTaken { clue, hint }))),
+        (id(), prop::collection::vec(any::<u8>(), 0..64)).prop_map(|(r#type, payload)| {
+            Some(Kind::Custom(v1::Custom {
+                r#type,
+                payload: payload.into(),
+            }))
+        }),
+    ]
+}
+
+prop_compose! {
+    fn request()(
+        session in id(),
+        epoch in 0..3_u64,
+        sequence in prop_oneof![0..6_u64, any::<u64>()],
+        events in prop::collection::vec((id(), id(), time(), kind()), 0..12),
+        expected in prop::collection::vec((id(), prop::option::of(prop::option::of(0..4_u64))), 0..3),
+    ) -> v1::AppendRequest {
+        use v1::expected_revision::Expected;
+        let events = events.into_iter().map(|(hunt, player, occurred_at, kind)| {
+            v1::Event { hunt, player, occurred_at, kind }
+        });
+        let expected_revisions = expected.into_iter().map(|(hunt, expected)| v1::ExpectedRevision {
+            hunt,
+            expected: expected.map(|exactly| exactly.map_or(Expected::None(()), Expected::Exactly)),
+        });
+        v1::AppendRequest {
+            partition: 0,
+            batch: Some(v1::Batch {
+                session,
+                epoch,
+                sequence,
+                events: events.collect(),
+                expected_revisions: expected_revisions.collect(),
+            }),
+        }
+    }
+}
+
+/// Every fault says where and what, in few words.
+fn check_faults(refused: &InvalidRequest) -> Result<(), TestCaseError> {
+    prop_assert!(!refused.0.is_empty());
+    for fault in &refused.0 {
+        prop_assert!(!fault.path.is_empty() && !fault.message.is_empty());
+        prop_assert!(fault.message.len() <= limits::FAULT_TEXT_BYTES_MAX + 3);
+    }
+    Ok(())
+}
+
+/// A replica that has the log so far.
+struct Replica {
+    machine: Machine,
+    next_index: u64,
+}
+
+impl Replica {
+    fn new() -> Self {
+        let mut replica = Self {
+            machine: Machine::new(0, Limits::default()),
+            next_index: 0,
+        };
+        for session in ["a", "b", "c"] {
+            let request = v1::OpenSessionRequest {
+                partition: 0,
+                session: session.to_owned(),
+                nonce: Bytes::from_static(b"8 bytes."),
+            };
+            let command = open_session_command(&request).expect("sound");
+            replica.apply(&command);
+        }
+        replica
+    }
+
+    /// Applies an entry of this command alone, which can not fail: it would
+    /// stop every replica.
+    fn apply(&mut self, command: &huntlog_machine::EncodedCommand) {
+        let mut entry = EntryBuilder::new(1_000 + self.next_index, None);
+        entry.push(command);
+        let id = LogId {
+            term: 1,
+            node_id: 1,
+            index: self.next_index,
+        };
+        self.next_index += 1;
+        let applied = self.machine.apply(id, &entry.finish());
+        assert!(applied.is_ok(), "{:?}", applied.err());
+    }
+
+    fn append(&mut self, request: v1::AppendRequest) -> Result<(), TestCaseError> {
+        let Some(batch) = request.batch else {
+            return Ok(());
+        };
+        match batch_command(batch) {
+            Ok(named) => self.apply(&named.command),
+            Err(refused) => check_faults(&refused)?,
+        }
+        Ok(())
+    }
+}
+
+/// Whatever these bytes are taken for.
+fn take_as_anything(bytes: &Bytes) -> Result<(), TestCaseError> {
+    if let Ok(request) = v1::AppendRequest::decode(bytes.clone()) {
+        Replica::new().append(request)?;
+    }
+    if let Ok(request) = v1::OpenSessionRequest::decode(bytes.clone()) {
+        match open_session_command(&request) {
+            Ok(command) => Replica::new().apply(&command),
+            Err(refused) => check_faults(&refused)?,
+        }
+    }
+    if let Ok(request) = v1::ReadRequest::decode(bytes.clone()) {
+        let _ = consistency_from_proto(request.consistency);
+        if let Err(refused) = filter_from_proto(request.filter) {
+            check_faults(&refused)?;
+        }
+    }
+    if let Ok(request) = v1::SubscribeRequest::decode(bytes.clone()) {
+        if let Err(refused) = filter_from_proto(request.filter) {
+            check_faults(&refused)?;
+        }
+    }
+    if let Ok(request) = v1::GetPlayerRequest::decode(bytes.clone()) {
+        for refused in [
+            hunt_id(&request.hunt),
+            player_id(&request.hunt, &request.player),
+        ] {
+            if let Err(refused) = refused {
+                check_faults(&refused)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_request_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..1_024)) {
+        take_as_anything(&bytes.into())?;
+    }
+
+    /// Every request is refused with its faults, or ends in the log, whatever
+    /// came before it.
+    #[test]
+    fn any_requests_are_refused_or_applied(requests in prop::collection::vec(request(), 1..6)) {
+        let mut replica = Replica::new();
+        for request in requests {
+            replica.append(request)?;
+        }
+        // And what they have made can be told.
+        let view = replica.machine.view();
+        for hunt in view.hunts(None, 10) {
+            let _ = super::hunt_to_proto(hunt);
+        }
+    }
+
+    #[test]
+    fn damaged_requests_are_taken_or_refused(
+        request in request(),
+        edits in prop::collection::vec((any::<Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = request.encode_to_vec();
+        for (place, byte) in edits {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        take_as_anything(&bytes.into())?;
+    }
+}

@@ -8,7 +8,7 @@ mod disk_faults;
 mod failover;
 mod hostile;
 mod members;
-mod paused_leader;
+mod paused_nodes;
 mod power_loss;
 mod python_client;
 mod recorded_hunt;

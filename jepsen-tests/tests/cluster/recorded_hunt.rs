@@ -70,6 +70,12 @@ async fn replay_through(cluster: &mut Cluster, disturb: impl AsyncFnOnce(&mut Cl
         .collect();
     assert_eq!(first, FIRST_SIX);
     assert!(rows.iter().all(|row| row["solved"] == 41), "{board}");
+    for (rank, row) in (1..).zip(rows) {
+        assert_eq!(row["rank"], rank, "{row}");
+        assert_eq!(row["points"], 41, "one point for each clue: {row}");
+        assert!(row["last_solve_offset"].is_u64(), "{row}");
+        assert!(row["last_solve_at"].is_string(), "{row}");
+    }
     let clue = board["clues"]
         .as_array()
         .and_then(|clues| clues.iter().find(|clue| clue["clue"] == "Try and Eat"))

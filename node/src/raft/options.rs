@@ -55,3 +55,26 @@ pub fn raft_options(cluster_name: &str, timings: RaftTimings) -> Result<Arc<Conf
     };
     Ok(Arc::new(options.validate()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The defaults of these are unsafe or ruinous here, and nothing else would
+    /// notice that one of them had come back.
+    #[test]
+    fn what_openraft_would_do_by_itself_is_turned_off() {
+        let timings = RaftTimings {
+            heartbeat_ms: 50,
+            election_min_ms: 150,
+            election_max_ms: 300,
+        };
+        let options = raft_options("c", timings).expect("sound");
+        assert_eq!(options.enable_pre_vote, Some(true));
+        assert_eq!(options.enable_leader_restore, Some(false));
+        assert_eq!(options.snapshot_policy, SnapshotPolicy::Never);
+        assert_eq!(options.max_in_snapshot_log_to_keep, u64::MAX);
+        assert_eq!(options.replication_lag_threshold, u64::MAX);
+        assert_ne!(options.allow_log_reversion, Some(true));
+    }
+}

@@ -77,12 +77,12 @@ async fn a_full_disk(disk_bytes: u64, free_bytes: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_full_of_segments_is_named_and_room_brings_the_node_back() {
-    a_full_disk(60 << 20, 512 << 10).await;
+    a_full_disk(60 << 20, 128 << 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_with_no_room_for_the_index_is_named_and_room_brings_the_node_back() {
-    a_full_disk(400 << 20, 256 << 10).await;
+    a_full_disk(400 << 20, 64 << 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -306,6 +306,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_left_behind_is_found_and_removed() {
+        if let Some(reason) = LoopDisk::unavailable() {
+            println!("skipped: no loop disks here: {reason}");
+            return;
+        }
+        let dir = TempDir::with_prefix("huntlog-test-").expect("a directory");
+        let disk = LoopDisk::create(&dir.path().join("mount"), 8 << 20).expect("a disk");
+        let (mount_point, image) = (disk.mount_point().to_owned(), disk.dir.path().join(IMAGE));
+        LoopDisk::remove_leftovers();
+        assert!(image.exists(), "a disk in use is no leftover");
+        disk._lock
+            .unlock()
+            .expect("unlocked, as when a process ends");
+        std::mem::forget(disk);
+        LoopDisk::remove_leftovers();
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
+        assert!(!mounts.contains(&mount_point.display().to_string()));
+        assert!(!image.exists());
+    }
+
+    #[test]
     fn a_dropped_disk_leaves_nothing_mounted() {
         if let Some(reason) = LoopDisk::unavailable() {
             println!("skipped: no loop disks here: {reason}");

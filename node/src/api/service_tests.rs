@@ -23,7 +23,7 @@ use tonic_types::{ErrorInfo, StatusExt as _};
 
 use super::*;
 use crate::admin_http::{Health, TroubleKind};
-use crate::connections::client_connections;
+use crate::connections::{Acceptor, http2_connections};
 use crate::limits;
 use crate::partition::{LogClock, Partition, PartitionParts, SnapshotEvery};
 use crate::raft::{LocalIdentity, MemberNode, Peers, RaftTimings};
@@ -173,7 +173,9 @@ async fn serve(context: &Arc<NodeContext>) -> Channel {
         )
         .add_service(HuntServiceServer::new(HuntApi::new(context.clone())))
         .add_service(AdminServiceServer::new(AdminApi::new(context.clone())));
-    let connections = client_connections(listener, context.metrics().clone());
+    let acceptor = Acceptor::new(listener, limits::CLIENT_CONNECTIONS_MAX)
+        .for_clients(context.metrics().clone());
+    let connections = http2_connections(acceptor);
     tokio::spawn(server.serve_with_incoming(connections));
     Endpoint::from_shared(format!("http://{address}"))
         .expect("an address")

@@ -59,6 +59,7 @@ fn membership() -> Membership {
         uuid: format!("{n:032x}"),
         peer_address: format!("127.0.0.1:{n}"),
         client_address: format!("127.0.0.1:{n}"),
+        retired_ids: BTreeSet::from([7]),
     };
     Membership::new(
         vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([2, 3])],

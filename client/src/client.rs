@@ -26,7 +26,8 @@ pub struct Client {
 impl Client {
     /// A client of the cluster that these nodes, given as `host:port`, belong
     /// to. Connects when there is something to do, to any node that answers,
-    /// and learns from it where the leader is. Must be called within a tokio
+    /// and learns from it where the leader is and who else belongs to the
+    /// cluster. Must be called within a tokio
     /// runtime.
     ///
     /// # Errors
@@ -39,6 +40,9 @@ impl Client {
         let lanes = (0..cluster.options.connections)
             .map(|_| Lane::spawn(Arc::clone(&cluster)))
             .collect();
+        if cluster.options.follow_leader {
+            tokio::spawn(Cluster::follow_members(Arc::downgrade(&cluster)));
+        }
         let buffer = Arc::new(Semaphore::new(cluster.options.max_buffered_bytes));
         Ok(Self {
             cluster,

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use huntlog_proto::v1::admin_service_client::AdminServiceClient;
 use huntlog_proto::v1::event_service_client::EventServiceClient;
 use huntlog_proto::v1::hunt_service_client::HuntServiceClient;
+use huntlog_proto::v1::{GetStatusRequest, GetStatusResponse};
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
@@ -158,6 +159,39 @@ impl Cluster {
         if let Ok(address) = parse_address(address) {
             let now = self.now();
             self.directory().note_leader(&address, now);
+        }
+    }
+
+    /// Keeps up with who the members are for as long as the cluster is used: in
+    /// the end none may be left of those it was made with.
+    pub(crate) async fn follow_members(cluster: Weak<Self>) {
+        loop {
+            tokio::time::sleep(limits::MEMBERS_INTERVAL).await;
+            let Some(cluster) = cluster.upgrade() else {
+                return;
+            };
+            let attempt = cluster.attempt(cluster.target(), cluster.options.connect_timeout);
+            let request = attempt.request(GetStatusRequest {});
+            let asked = async move { attempt.admin().get_status(request).await };
+            let limit = cluster.options.connect_timeout;
+            if let Ok(Ok(answer)) = tokio::time::timeout(limit, asked).await {
+                cluster.learn_members(answer.into_inner());
+            }
+        }
+    }
+
+    fn learn_members(&self, status: GetStatusResponse) {
+        let members: Vec<String> = status
+            .partitions
+            .into_iter()
+            .filter(|partition| partition.partition == self.options.partition)
+            .flat_map(|partition| partition.members)
+            .filter_map(|member| parse_address(&member.client_address).ok())
+            .map(|address| address.to_string())
+            .collect();
+        // A node that belongs to no cluster knows of nobody.
+        if !members.is_empty() {
+            self.directory().learn_members(&members);
         }
     }
 

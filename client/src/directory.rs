@@ -9,6 +9,8 @@ use crate::limits;
 #[derive(Debug)]
 struct Node {
     address: Arc<str>,
+    /// Named by the user, and kept whatever the cluster says.
+    given: bool,
     /// Failures in a row.
     strikes: u32,
     /// Left alone until then, if another can be tried.
@@ -33,7 +35,9 @@ impl Directory {
             follow_leader,
         };
         for address in addresses {
-            directory.add(&address);
+            if let Some(index) = directory.add(&address) {
+                directory.nodes[index].given = true;
+            }
         }
         directory
     }
@@ -47,6 +51,7 @@ impl Directory {
         }
         self.nodes.push(Node {
             address: address.into(),
+            given: false,
             strikes: 0,
             suspect_until: Duration::ZERO,
         });
@@ -113,6 +118,25 @@ impl Directory {
         }
     }
 
+    /// A node says who the members are: those are known from now on, and others
+    /// only if they were given.
+    pub(crate) fn learn_members(&mut self, members: &[String]) {
+        if !self.follow_leader {
+            return;
+        }
+        let next = self.nodes.get(self.next).map(|node| node.address.clone());
+        let stays = |node: &Node| node.given || members.iter().any(|m| **m == *node.address);
+        self.nodes.retain(stays);
+        for address in members {
+            self.add(address);
+        }
+        self.next = next.and_then(|next| self.find(&next)).unwrap_or(0);
+        self.leader = self
+            .leader
+            .take()
+            .filter(|leader| self.find(leader).is_some());
+    }
+
     pub(crate) fn addresses(&self) -> Vec<Arc<str>> {
         self.nodes
             .iter()
@@ -163,6 +187,31 @@ mod tests {
         nodes.failed("c:1", 2 * MS);
         nodes.failed("a:1", 3 * MS);
         assert_eq!(&*nodes.choose(4 * MS), "b:1");
+    }
+
+    #[test]
+    fn members_come_and_go_and_what_was_given_stays() {
+        let mut nodes = directory(true);
+        nodes.note_leader("d:1", MS);
+        nodes.learn_members(&["c:1".into(), "d:1".into(), "e:1".into()]);
+        let known: Vec<String> = nodes.addresses().iter().map(ToString::to_string).collect();
+        assert_eq!(known, ["a:1", "b:1", "c:1", "d:1", "e:1"]);
+        assert_eq!(&*nodes.choose(MS), "d:1", "the leader stays the leader");
+        nodes.pass_over("d:1");
+        nodes.learn_members(&["c:1".into(), "e:1".into()]);
+        assert_eq!(
+            nodes.addresses().len(),
+            4,
+            "d:1 was neither given nor is it a member"
+        );
+        assert_eq!(&*nodes.choose(MS), "e:1", "it goes on with the next one");
+        for dead in ["a:1", "b:1", "c:1"] {
+            nodes.failed(dead, MS);
+        }
+        assert_eq!(&*nodes.choose(2 * MS), "e:1");
+        let mut pinned = Directory::new(vec!["a:1".into()], false);
+        pinned.learn_members(&["b:1".into()]);
+        assert_eq!(pinned.addresses().len(), 1);
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub const SUSPECT: (Duration, Duration) = (Duration::from_millis(200), Duration:
 /// Addresses of nodes kept, given and learned.
 pub const KNOWN_NODES: usize = 64;
 
+/// How often a client asks who the members are.
+pub const MEMBERS_INTERVAL: Duration = Duration::from_secs(2);
+
 const _: () = assert!(EVENT_BYTES <= BATCH_BYTES);
 const _: () = assert!(BATCH_BYTES < IN_FLIGHT_BYTES_PER_CONNECTION);
 const _: () = assert!(BATCH_BYTES < MESSAGE_BYTES);

@@ -250,14 +250,24 @@ impl MemberChanger {
             .filter(|(id, _)| **id != own.node_id)
             .map(async |(id, node)| {
                 let whom = Whom::member(*id, node);
-                let answer = say_hello(&own, self.state.peers(), &node.peer_address, whom).await;
-                answer
-                    .is_ok_and(|answer| {
-                        answer.cluster_id == own.cluster_id
-                            && answer.node_id == *id
-                            && answer.node_uuid == node.uuid
-                    })
-                    .then_some(*id)
+                let silent =
+                    match say_hello(&own, self.state.peers(), &node.peer_address, whom).await {
+                        Ok(answer)
+                            if answer.cluster_id == own.cluster_id
+                                && answer.node_id == *id
+                                && answer.node_uuid == node.uuid =>
+                        {
+                            return Some(*id);
+                        }
+                        Ok(answer) => format!(
+                            "node {} ({}) of cluster `{}` answers there",
+                            answer.node_id, answer.node_uuid, answer.cluster_id
+                        ),
+                        Err(status) => status.message().to_owned(),
+                    };
+                let address = &node.peer_address;
+                tracing::warn!(node = id, address, silent, "a member counts as silent");
+                None
             });
         let answers = futures::future::join_all(questions).await;
         answers.into_iter().flatten().chain([own.node_id]).collect()

@@ -191,7 +191,7 @@ pub enum Problem {
     },
     /// A name that could not be used in paths, labels and messages.
     #[error(
-        "{key} must be 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, not \"{actual}\""
+        "{key} must be 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, not {actual:?}"
     )]
     InvalidName {
         /// The key, with its section.
@@ -200,7 +200,7 @@ pub enum Problem {
         actual: String,
     },
     /// One of a few words, and it is none of them.
-    #[error("{key} must be one of {choices}, not \"{actual}\"")]
+    #[error("{key} must be one of {choices}, not {actual:?}")]
     NotAChoice {
         /// The key, with its section.
         key: &'static str,
@@ -211,7 +211,7 @@ pub enum Problem {
     },
     /// Not a level, and not a filter either.
     #[error(
-        "log.level must be error, warn, info, debug, trace, or a filter such as info,openraft=debug, not \"{actual}\" ({reason})"
+        "log.level must be error, warn, info, debug, trace, or a filter such as info,openraft=debug, not {actual:?} ({reason})"
     )]
     InvalidLogLevel {
         /// As written.
@@ -221,7 +221,7 @@ pub enum Problem {
     },
     /// Not an IP address with a port.
     #[error(
-        "{key} must be an IP address and a port such as 127.0.0.1:7650, 0.0.0.0:7650 or [::1]:7650, not \"{actual}\""
+        "{key} must be an IP address and a port such as 127.0.0.1:7650, 0.0.0.0:7650 or [::1]:7650, not {actual:?}"
     )]
     InvalidListenAddress {
         /// The key, with its section.
@@ -231,7 +231,7 @@ pub enum Problem {
     },
     /// Not a host with a port.
     #[error(
-        "{key} must be host:port, where other machines reach the node, not \"{actual}\" ({reason})"
+        "{key} must be host:port, where other machines reach the node, not {actual:?} ({reason})"
     )]
     InvalidAddress {
         /// The key, with its section.

@@ -152,13 +152,14 @@ struct SourceFile {
 impl SourceFile {
     fn read(path: &Path) -> Result<Self, Fault> {
         let path: Arc<Path> = Arc::from(path);
-        let fault = |problem| Fault {
+        let fault_at = |problem, position| Fault {
             origin: Origin::File {
                 path: Arc::clone(&path),
-                position: None,
+                position,
             },
             problem,
         };
+        let fault = |problem| fault_at(problem, None);
         let mut bytes = Vec::new();
         let limit = limits::CONFIG_FILE_BYTES_MAX as u64;
         File::open(&path)
@@ -167,7 +168,12 @@ impl SourceFile {
         if bytes.len() as u64 > limit {
             return Err(fault(Problem::TooLarge));
         }
-        let text = String::from_utf8(bytes).map_err(|_| fault(Problem::NotUnicode))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let before = String::from_utf8_lossy(&error.as_bytes()[..good]);
+            let position = Position::of(&before, good);
+            fault_at(Problem::NotUnicode, Some(position))
+        })?;
         Ok(Self { path, text })
     }
 

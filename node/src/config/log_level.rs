@@ -49,7 +49,7 @@ impl FromStr for LogLevel {
         };
         for directive in text.split(',').map(str::trim) {
             if !directive.contains(['=', '[']) && level_of(directive).is_none() {
-                return Err(InvalidLogLevel::NotALevel(format!("\"{directive}\"")));
+                return Err(InvalidLogLevel::NotALevel(format!("{directive:?}")));
             }
         }
         let directives = match level_of(text) {

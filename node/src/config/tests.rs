@@ -259,6 +259,21 @@ fn what_is_no_toml_is_shown_as_such_and_nothing_else() {
     );
 }
 
+/// Nor does a terminal get to see what it would obey.
+#[test]
+fn what_is_no_text_is_shown_where_it_stands() {
+    let setting = Setting::new("");
+    let path = setting.directory.path().join("node.toml");
+    fs::write(path, b"[node]\nid = \"\xff\"\n").expect("writes");
+    assert_eq!(
+        setting.faults(),
+        ["node.toml:2:7: error: is not UTF-8; save it as UTF-8"]
+    );
+    let faults = with("name = \"harbour\"", "name = \"a\\u001b[2J\"").faults();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].ends_with("not \"a\\u{1b}[2J\""), "{faults:?}");
+}
+
 #[test]
 fn numbers_past_any_integer_are_out_of_range() {
     for number in [

@@ -437,9 +437,9 @@ pub(super) fn wrong_type(key: &str, expected: &'static str, found: &Raw) -> Prob
         key: key.to_owned(),
         expected,
         found: match found {
-            Raw::Word(word) => format!("\"{word}\""),
+            Raw::Word(word) => format!("{word:?}"),
             Raw::Integer(_) => "an integer".to_owned(),
-            Raw::Text(text) => format!("the string \"{text}\""),
+            Raw::Text(text) => format!("the string {text:?}"),
             Raw::Array(_) => "an array".to_owned(),
             Raw::Table(_) => "a table".to_owned(),
             Raw::Other(name) => with_article(name),

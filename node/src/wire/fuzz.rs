@@ -228,10 +228,10 @@ fn take_as_anything(bytes: &Bytes) -> Result<(), TestCaseError> {
             check_faults(&refused)?;
         }
     }
-    if let Ok(request) = v1::SubscribeRequest::decode(bytes.clone()) {
-        if let Err(refused) = filter_from_proto(request.filter) {
-            check_faults(&refused)?;
-        }
+    if let Ok(request) = v1::SubscribeRequest::decode(bytes.clone())
+        && let Err(refused) = filter_from_proto(request.filter)
+    {
+        check_faults(&refused)?;
     }
     if let Ok(request) = v1::GetPlayerRequest::decode(bytes.clone()) {
         for refused in [

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use huntlog_proto::v1;
 use tokio::sync::{Semaphore, oneshot};
+use tonic::{Request, Response, Status};
 
-use crate::cluster::{Cluster, Repeat};
+use crate::cluster::{Attempt, Cluster, Repeat};
 use crate::error::{CallError, ConfigError};
 use crate::lane::{Control, Lane, LaneHandle};
 use crate::options::{ClientOptions, SessionOptions};
@@ -134,13 +135,10 @@ impl Client {
         mut request: v1::GetHuntRequest,
     ) -> Result<v1::GetHuntResponse, CallError> {
         request.partition = self.partition();
-        let timeout = self.cluster.options.timeout;
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.hunts().get_hunt(request).await }
-            })
-            .await
+        self.ask(Repeat::Idempotent, request, |attempt, request| async move {
+            attempt.hunts().get_hunt(request).await
+        })
+        .await
     }
 
     /// One page of the hunts.
@@ -152,13 +150,10 @@ impl Client {
         mut request: v1::ListHuntsRequest,
     ) -> Result<v1::ListHuntsResponse, CallError> {
         request.partition = self.partition();
-        let timeout = self.cluster.options.timeout;
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.hunts().list_hunts(request).await }
-            })
-            .await
+        self.ask(Repeat::Idempotent, request, |attempt, request| async move {
+            attempt.hunts().list_hunts(request).await
+        })
+        .await
     }
 
     /// One player of a hunt.
@@ -170,13 +165,10 @@ impl Client {
         mut request: v1::GetPlayerRequest,
     ) -> Result<v1::GetPlayerResponse, CallError> {
         request.partition = self.partition();
-        let timeout = self.cluster.options.timeout;
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.hunts().get_player(request).await }
-            })
-            .await
+        self.ask(Repeat::Idempotent, request, |attempt, request| async move {
+            attempt.hunts().get_player(request).await
+        })
+        .await
     }
 
     /// One page of a hunt's scoreboard.
@@ -188,11 +180,28 @@ impl Client {
         mut request: v1::GetScoreboardRequest,
     ) -> Result<v1::GetScoreboardResponse, CallError> {
         request.partition = self.partition();
+        self.ask(Repeat::Idempotent, request, |attempt, request| async move {
+            attempt.hunts().get_scoreboard(request).await
+        })
+        .await
+    }
+
+    /// Sends `message` until a node answers it, within the client's time-out.
+    async fn ask<Q, A, F>(
+        &self,
+        repeat: Repeat,
+        message: Q,
+        send: impl Fn(Attempt, Request<Q>) -> F,
+    ) -> Result<A, CallError>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
         let timeout = self.cluster.options.timeout;
         self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.hunts().get_scoreboard(request).await }
+            .call(timeout, repeat, |attempt| {
+                let request = attempt.request(message.clone());
+                send(attempt, request)
             })
             .await
     }
@@ -204,13 +213,12 @@ impl Client {
     /// # Errors
     /// No answer in time.
     pub async fn status(&self) -> Result<v1::GetStatusResponse, CallError> {
-        let timeout = self.cluster.options.timeout;
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(v1::GetStatusRequest {});
-                async move { attempt.admin().get_status(request).await }
-            })
-            .await
+        self.ask(
+            Repeat::Idempotent,
+            v1::GetStatusRequest {},
+            |attempt, request| async move { attempt.admin().get_status(request).await },
+        )
+        .await
     }
 
     /// One page of the sessions.
@@ -221,13 +229,10 @@ impl Client {
         &self,
         request: v1::ListSessionsRequest,
     ) -> Result<v1::ListSessionsResponse, CallError> {
-        let timeout = self.cluster.options.timeout;
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.admin().list_sessions(request).await }
-            })
-            .await
+        self.ask(Repeat::Idempotent, request, |attempt, request| async move {
+            attempt.admin().list_sessions(request).await
+        })
+        .await
     }
 
     /// Hands leadership over, to the most up-to-date follower when
@@ -240,7 +245,6 @@ impl Client {
         &self,
         to_node_id: u64,
     ) -> Result<v1::TransferLeaderResponse, CallError> {
-        let timeout = self.cluster.options.timeout;
         let message = v1::TransferLeaderRequest {
             partition: self.partition(),
             to_node_id,
@@ -251,12 +255,10 @@ impl Client {
             0 => Repeat::OnlyIfNotApplied,
             _ => Repeat::Idempotent,
         };
-        self.cluster
-            .call(timeout, repeat, |attempt| {
-                let request = attempt.request(message);
-                async move { attempt.admin().transfer_leader(request).await }
-            })
-            .await
+        self.ask(repeat, message, |attempt, request| async move {
+            attempt.admin().transfer_leader(request).await
+        })
+        .await
     }
 
     /// Forms a cluster of nodes that wait for one; safe to repeat. Ask the node
@@ -268,14 +270,11 @@ impl Client {
         &self,
         members: Vec<v1::NodeAddress>,
     ) -> Result<v1::InitClusterResponse, CallError> {
-        let timeout = self.cluster.options.timeout;
         let message = v1::InitClusterRequest { members };
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(message.clone());
-                async move { attempt.admin().init_cluster(request).await }
-            })
-            .await
+        self.ask(Repeat::Idempotent, message, |attempt, request| async move {
+            attempt.admin().init_cluster(request).await
+        })
+        .await
     }
 
     /// The members, as the leader knows them.
@@ -283,16 +282,13 @@ impl Client {
     /// # Errors
     /// No answer in time.
     pub async fn members(&self) -> Result<v1::ListMembersResponse, CallError> {
-        let timeout = self.cluster.options.timeout;
         let message = v1::ListMembersRequest {
             partition: self.partition(),
         };
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(message);
-                async move { attempt.admin().list_members(request).await }
-            })
-            .await
+        self.ask(Repeat::Idempotent, message, |attempt, request| async move {
+            attempt.admin().list_members(request).await
+        })
+        .await
     }
 
     /// Makes a waiting node a learner; safe to repeat.
@@ -304,17 +300,14 @@ impl Client {
         &self,
         node: v1::NodeAddress,
     ) -> Result<v1::AddMemberResponse, CallError> {
-        let timeout = self.cluster.options.timeout;
         let message = v1::AddMemberRequest {
             partition: self.partition(),
             node: Some(node),
         };
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(message.clone());
-                async move { attempt.admin().add_member(request).await }
-            })
-            .await
+        self.ask(Repeat::Idempotent, message, |attempt, request| async move {
+            attempt.admin().add_member(request).await
+        })
+        .await
     }
 
     /// Makes a learner a voter, waiting within the client's time-out until it
@@ -327,18 +320,15 @@ impl Client {
         node_id: u64,
         force: bool,
     ) -> Result<v1::PromoteMemberResponse, CallError> {
-        let timeout = self.cluster.options.timeout;
         let message = v1::PromoteMemberRequest {
             partition: self.partition(),
             node_id,
             force,
         };
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(message);
-                async move { attempt.admin().promote_member(request).await }
-            })
-            .await
+        self.ask(Repeat::Idempotent, message, |attempt, request| async move {
+            attempt.admin().promote_member(request).await
+        })
+        .await
     }
 
     /// Removes a member for ever; safe to repeat.
@@ -350,18 +340,15 @@ impl Client {
         node_id: u64,
         force: bool,
     ) -> Result<v1::RemoveMemberResponse, CallError> {
-        let timeout = self.cluster.options.timeout;
         let message = v1::RemoveMemberRequest {
             partition: self.partition(),
             node_id,
             force,
         };
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(message);
-                async move { attempt.admin().remove_member(request).await }
-            })
-            .await
+        self.ask(Repeat::Idempotent, message, |attempt, request| async move {
+            attempt.admin().remove_member(request).await
+        })
+        .await
     }
 
     /// Takes the node that answers out of service, or back with `undo`; to
@@ -371,14 +358,11 @@ impl Client {
     /// # Errors
     /// Refused, or no answer in time.
     pub async fn drain_node(&self, undo: bool) -> Result<v1::DrainNodeResponse, CallError> {
-        let timeout = self.cluster.options.timeout;
         let message = v1::DrainNodeRequest { undo };
-        self.cluster
-            .call(timeout, Repeat::Idempotent, |attempt| {
-                let request = attempt.request(message);
-                async move { attempt.admin().drain_node(request).await }
-            })
-            .await
+        self.ask(Repeat::Idempotent, message, |attempt, request| async move {
+            attempt.admin().drain_node(request).await
+        })
+        .await
     }
 
     /// Takes a snapshot on the node that answers.

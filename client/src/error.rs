@@ -9,7 +9,10 @@ use tonic::Code;
 
 /// The stable reason of a refusal, as in `google.rpc.ErrorInfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[expect(
+    missing_docs,
+    reason = "each is documented in the contract, as `huntlog.v1.ErrorReason`"
+)]
 pub enum Reason {
     NoLeader,
     Draining,

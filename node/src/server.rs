@@ -2,47 +2,41 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use huntlog_machine::ApplyError;
 use huntlog_storage::{FatalError, OpenError, OpenReport, OpenStep, Options, Storage};
-use openraft::async_runtime::WatchReceiver as _;
-use openraft::{Instant as _, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::admin_http::{AdminServer, Health, TroubleKind, Warning};
+use crate::admin_http::{AdminServer, Health, TroubleKind};
 use crate::api::{NodeContext, NodeInfo};
 use crate::cluster::{
     DiffersFromLeader, FollowMembersError, FormationError, IdentityFault, MemberChanger,
-    NodeIdentity, PeerState, RemovedFromCluster, StaleDirectory, compare_digests,
-    compare_with_leader, exchange_clocks, finish_forming, follow_members, form, load_or_mint,
-    refuse_stale_directory, remember_peers,
+    NodeIdentity, PeerState, RemovedFromCluster, StaleDirectory, exchange_hellos, finish_forming,
+    follow_members, form, load_or_mint, refuse_stale_directory, remember_peers,
 };
 use crate::config::{BindError, Config, DataDirError, Port};
-use crate::limits;
 use crate::listeners::{GrpcServers, ListenError};
 use crate::partition::{
     LogClock, Partition, PartitionParts, PartitionStartError, QuorumContradicts, Retention,
     SnapshotEvery,
 };
-use crate::raft::{MemberNode, NodeId, Peers, RaftTimings, TypeConfig};
+use crate::raft::{MemberNode, NodeId, Peers, RaftTimings};
 use crate::storage_metrics::StorageObserver;
 use crate::telemetry::Metrics;
+use watchers::{
+    become_ready, sample, watch_clock, watch_digests, watch_disk, watch_raft, watch_tasks,
+};
 
 #[cfg(test)]
 mod tests;
+mod watchers;
 
 /// The only partition of this release. Its number is in peer messages, storage
 /// keys and requests, so that there can be more.
 const PARTITIONS: [u32; 1] = [0];
-
-/// How often gauges that nobody tells about changes are brought up to date.
-const METRICS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often the free space of the disk is looked at.
-const DISK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why a node does not start, or has stopped.
 #[derive(Debug, thiserror::Error)]
@@ -388,7 +382,7 @@ impl BringUp {
                 }
             });
             watchers.spawn({
-                let clocks = exchange_clocks(
+                let clocks = exchange_hellos(
                     self.identity.clone(),
                     self.peers.clone(),
                     partition.clone(),
@@ -486,193 +480,4 @@ fn initial_members(config: &Config) -> BTreeMap<NodeId, MemberNode> {
             )
         })
         .collect()
-}
-
-/// Ready means: the leader has confirmed a read index after the start, and this
-/// node has applied up to it.
-async fn become_ready(partition: Arc<Partition>, health: Health) -> Result<(), NodeError> {
-    loop {
-        let deadline = Instant::now() + limits::READ_INDEX_TIMEOUT;
-        match partition.linearizable(deadline).await {
-            Ok(mark) => {
-                tracing::info!(
-                    partition = partition.id(),
-                    end_offset = mark.end_offset,
-                    "ready"
-                );
-                health.resolve(TroubleKind::CatchingUp, Some(partition.id()));
-                return Ok(());
-            }
-            Err(error) => {
-                health.report(
-                    TroubleKind::CatchingUp,
-                    Some(partition.id()),
-                    error.to_string(),
-                );
-                tokio::time::sleep(limits::RETRY_DELAY_NO_LEADER).await;
-            }
-        }
-    }
-}
-
-/// Reports whether a leader is known, and ends with an error once Raft stops.
-async fn watch_raft(
-    partition: Arc<Partition>,
-    peers: Arc<Peers>,
-    health: Health,
-) -> Result<(), NodeError> {
-    let ended = raft_ended(&partition, &health).await;
-    if ended.is_err() {
-        // What this node has come to may be why it ends: the leader must know,
-        // or it never learns that it is the one that is wrong.
-        if let Ok(Some(differs)) = compare_with_leader(&peers, &partition).await {
-            tracing::error!("{differs}");
-        }
-    }
-    match partition.replica().failure() {
-        Some(source) if ended.is_err() => Err(NodeError::Apply {
-            partition: partition.id(),
-            source: source.clone(),
-        }),
-        _ => ended,
-    }
-}
-
-async fn raft_ended(partition: &Partition, health: &Health) -> Result<(), NodeError> {
-    let id = partition.id();
-    let mut metrics = partition.raft().metrics();
-    loop {
-        {
-            let state = metrics.borrow_watched();
-            if let Err(fatal) = &state.running_state {
-                return ended_raft(id, Some(fatal));
-            }
-            let silent = state.state == ServerState::Leader
-                && state
-                    .last_quorum_acked
-                    .is_none_or(|at| at.elapsed() > limits::QUORUM_SILENCE_MAX);
-            if silent {
-                let message = "this node leads, and no quorum answers it";
-                health.report(TroubleKind::NoLeader, Some(id), message);
-            } else if state.current_leader.is_some() {
-                health.resolve(TroubleKind::NoLeader, Some(id));
-            } else {
-                health.report(TroubleKind::NoLeader, Some(id), "no leader is known");
-            }
-        }
-        tokio::select! {
-            changed = metrics.changed() => if changed.is_err() {
-                // The core is gone. If it panicked it had no time to say why.
-                let last = metrics.borrow_watched().running_state.clone();
-                return ended_raft(id, last.err().as_ref());
-            },
-            // Silence changes nothing in the metrics.
-            () = tokio::time::sleep(limits::QUORUM_SILENCE_MAX) => {}
-        }
-    }
-}
-
-/// Whether Raft ended as it was told to.
-fn ended_raft(
-    partition: u32,
-    fatal: Option<&openraft::errors::Fatal<TypeConfig>>,
-) -> Result<(), NodeError> {
-    match fatal {
-        Some(openraft::errors::Fatal::Stopped) => Ok(()),
-        Some(fatal) => Err(NodeError::Raft {
-            partition,
-            reason: fatal.to_string(),
-        }),
-        None => Err(NodeError::Raft {
-            partition,
-            reason: "its core ended without a word, probably by a panic; the log above has it"
-                .to_owned(),
-        }),
-    }
-}
-
-/// Ends with an error once this node's state differs from its leader's, or from
-/// a quorum's.
-async fn watch_digests(partition: Arc<Partition>, peers: Arc<Peers>) -> Result<(), NodeError> {
-    tokio::select! {
-        differs = compare_digests(peers, partition.clone()) => Err(differs.into()),
-        contradicted = partition.contradicted() => Err(contradicted.into()),
-    }
-}
-
-/// Ends with an error once one of the partition's own tasks panics.
-async fn watch_tasks(partition: Arc<Partition>) -> Result<(), NodeError> {
-    let reason = partition.failed().await;
-    Err(NodeError::Raft {
-        partition: partition.id(),
-        reason,
-    })
-}
-
-/// Warns while this node's clock is far from the others'.
-async fn watch_clock(clock: Arc<LogClock>, health: Health) -> Result<(), NodeError> {
-    let mut rounds = tokio::time::interval(limits::CLOCK_EXCHANGE_INTERVAL);
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        rounds.tick().await;
-        let skew = clock.skew();
-        if u128::from(skew.ahead_ms.unsigned_abs()) > limits::CLOCK_SKEW_MAX.as_millis() {
-            health.warn(
-                Warning::ClockSkew,
-                format!(
-                    "this node's clock is {} ms ahead of the voters' median; set it right",
-                    skew.ahead_ms
-                ),
-            );
-        } else {
-            health.calm(Warning::ClockSkew);
-        }
-    }
-}
-
-/// Brings the node's own gauges up to date, again and again.
-async fn sample(
-    budget: Arc<Semaphore>,
-    health: Health,
-    metrics: Arc<Metrics>,
-) -> Result<(), NodeError> {
-    let mut rounds = tokio::time::interval(METRICS_INTERVAL);
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        rounds.tick().await;
-        let units = limits::IN_FLIGHT_APPENDS_MAX.saturating_sub(budget.available_permits());
-        let bytes = units * limits::IN_FLIGHT_BYTES_PER_APPEND_MIN;
-        metrics.node.in_flight_bytes.set(bytes as u64);
-        metrics.node.ready.set(u64::from(health.state().is_ready()));
-    }
-}
-
-/// Warns while the disk is nearly full: once it is, the node stops.
-async fn watch_disk(storage: Storage, health: Health) -> Result<(), NodeError> {
-    let mut rounds = tokio::time::interval(DISK_INTERVAL);
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut low = false;
-    loop {
-        rounds.tick().await;
-        let storage = storage.clone();
-        let asked = tokio::task::spawn_blocking(move || storage.disk_space()).await;
-        let Ok(Ok(space)) = asked else {
-            // A disk that does not tell will tell when it is written to.
-            continue;
-        };
-        let was_low = low;
-        low = space.free_bytes < limits::DISK_FREE_BYTES_WARNING;
-        if low {
-            let message = format!(
-                "{} MiB are free on the data directory's disk; when it is full the node stops: free space or add some",
-                space.free_bytes >> 20
-            );
-            if !was_low {
-                tracing::warn!("{message}");
-            }
-            health.warn(Warning::DiskNearlyFull, message);
-        } else {
-            health.calm(Warning::DiskNearlyFull);
-        }
-    }
 }

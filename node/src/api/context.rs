@@ -271,9 +271,14 @@ impl NodeContext {
             })
     }
 
-    /// Places for the streams of others that this node passes on.
-    pub(super) fn forwarded_reads(&self) -> &Arc<Semaphore> {
-        &self.forwarded_reads
+    /// A place for a stream of another node that this one passes on.
+    pub(super) fn reserve_forwarded_read(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.forwarded_reads
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| ApiError::TooMuch {
+                resource: Resource::ForwardedReads,
+            })
     }
 
     /// What is prepared for all subscribers together, in units of

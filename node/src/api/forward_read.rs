@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::call::Call;
 use super::context::{NodeContext, ServedPartition};
 use super::delivery::{Delivery, DeliveryStream, Resumable, Stopped, delivery};
-use super::error::{ApiError, Resource};
+use super::error::ApiError;
 use super::forward::{Leader, describe, is_from_huntlog};
 use super::status::Operation;
 use crate::limits;
@@ -125,15 +125,4 @@ fn failure(holder: &Leader, status: Status) -> Status {
         cause: describe(&status),
     }
     .into_status(Operation::Read)
-}
-
-impl NodeContext {
-    fn reserve_forwarded_read(&self) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
-        self.forwarded_reads()
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| ApiError::TooMuch {
-                resource: Resource::ForwardedReads,
-            })
-    }
 }

@@ -209,7 +209,7 @@ fn check_remembered(
 
 /// Asks the members for their clocks, and how far back their histories reach,
 /// again and again; ends when one says that this node was removed.
-pub async fn exchange_clocks(
+pub async fn exchange_hellos(
     identity: Arc<NodeIdentity>,
     peers: Arc<Peers>,
     partition: Arc<Partition>,
@@ -250,7 +250,10 @@ pub async fn exchange_clocks(
         if removed.contains(&true) {
             return RemovedFromCluster::of(&identity);
         }
-        #[allow(clippy::cast_precision_loss)]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a skew of 2^53 ms is not told finer"
+        )]
         let ahead_seconds = clock.skew().ahead_ms as f64 / 1_000.0;
         metrics.node.clock_skew_seconds.set(ahead_seconds);
     }

@@ -23,7 +23,7 @@ mod quorum;
 pub use digests::{DiffersFromLeader, compare_digests, compare_with_leader};
 pub use follow_members::{FollowMembersError, RemovedFromCluster, follow_members};
 pub use formation::{FormationError, KnownOtherwise, finish_forming, form};
-pub use hello::{StaleDirectory, exchange_clocks, refuse_stale_directory};
+pub use hello::{StaleDirectory, exchange_hellos, refuse_stale_directory};
 pub use identity::{IdentityFault, NodeIdentity, load_or_mint};
 pub use init::{InitError, Initialized};
 pub use member_error::MemberError;

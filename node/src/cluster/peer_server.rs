@@ -133,7 +133,12 @@ impl PeerState {
         Ok(partition.peer_raft())
     }
 
-    fn check(&self, header: Option<&peer::Header>, partition: &Partition) -> Result<(), Status> {
+    /// The header, if the request is from a peer and meant for this node.
+    fn check<'h>(
+        &self,
+        header: Option<&'h peer::Header>,
+        partition: &Partition,
+    ) -> Result<&'h peer::Header, Status> {
         let refuse = |reason: String| Err(Status::failed_precondition(reason));
         let header = header.ok_or_else(|| Status::invalid_argument("the request has no header"))?;
         let own = self.peers.identity();
@@ -171,7 +176,7 @@ impl PeerState {
                 header.from_node_id, known.uuid, header.from_node_uuid
             )),
             // A node that is not known yet may be the leader that adds this one.
-            _ => Ok(()),
+            _ => Ok(header),
         }
     }
 }
@@ -295,9 +300,8 @@ impl PeerService for PeerServer {
     ) -> Result<Response<peer::CompareDigestResponse>, Status> {
         let request = request.into_inner();
         let partition = self.state.partition(request.partition)?;
-        self.state.check(request.header.as_ref(), partition)?;
-        let from = request.header.as_ref().map_or(0, |h| h.from_node_id);
-        answer_comparison(partition, from, &request).map(Response::new)
+        let header = self.state.check(request.header.as_ref(), partition)?;
+        answer_comparison(partition, header.from_node_id, &request).map(Response::new)
     }
 
     async fn hello(

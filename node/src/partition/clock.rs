@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::limits;
 use crate::raft::NodeId;
 
-#[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
+#[expect(clippy::cast_possible_truncation, reason = "a second")]
 const CLOCK_SKEW_MAX_MS: i64 = limits::CLOCK_SKEW_MAX.as_millis() as i64;
 
 /// This machine's wall clock, in milliseconds since 1970.

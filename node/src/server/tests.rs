@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::Instant;
 
 use huntlog_machine::{
     CommandResult, EncodedCommand, Event, EventKind, LogId, Machine, encode_batch,
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::Sources;
+use crate::limits;
 use crate::partition::{Leadership, WriteError};
 
 mod digests;

@@ -215,6 +215,17 @@ async fn events_before_the_snapshot_come_from_another_node() {
         all[usize::try_from(own).expect("small")..]
     );
 
+    // A stale read is this node's own copy, which lacks them.
+    let stale = v1::ReadRequest {
+        consistency: Some(v1::Consistency {
+            level: Some(v1::consistency::Level::Stale(v1::Stale::default())),
+        }),
+        ..Default::default()
+    };
+    let refused = client(away, &nodes).read(stale).await;
+    let refused = refused.expect_err("it goes nowhere");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+
     let request = v1::SubscribeRequest {
         start: Some(Start::FromOffset(0)),
         ..Default::default()

@@ -17,6 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
 use crate::backoff::Backoff;
+use crate::dialer::Way;
 use crate::directory::Directory;
 use crate::error::{CallError, ConfigError, Disposition, Refusal};
 use crate::limits;
@@ -210,22 +211,26 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn endpoint(&self, address: &str) -> Endpoint {
-        Endpoint::from_shared(format!("http://{address}"))
+    pub(crate) fn way(&self, address: &str) -> Way {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .expect("addresses are checked when they are taken in")
             .connect_timeout(self.options.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1)
             .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
+            .initial_connection_window_size(16 << 20);
+        Way {
+            endpoint,
+            dialer: self.options.dialer.clone(),
+        }
     }
 
     pub(crate) fn attempt(&self, address: Arc<str>, timeout: Duration) -> Attempt {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = channels
             .entry(Arc::clone(&address))
-            .or_insert_with(|| self.endpoint(&address).connect_lazy())
+            .or_insert_with(|| self.way(&address).connect_lazy())
             .clone();
         Attempt {
             address,

@@ -33,6 +33,7 @@ mod backoff;
 mod client;
 mod cluster;
 mod cursor;
+mod dialer;
 mod directory;
 mod encoding;
 mod error;
@@ -48,6 +49,7 @@ mod status;
 mod subscription;
 
 pub use client::Client;
+pub use dialer::{ByteStream, Dialer, Dialing};
 pub use error::{
     AppendError, CallError, Cause, ConfigError, Disposition, InvalidBatch, Reason, Refusal,
 };

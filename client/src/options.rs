@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::dialer::Dialer;
+
 /// Settings of a [`Client`](crate::Client).
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
@@ -28,6 +30,8 @@ pub struct ClientOptions {
     /// Seeds jitter and nonces, so that a simulation repeats. Unset: from the
     /// operating system. Two clients of one cluster must not share a seed.
     pub seed: Option<u64>,
+    /// Makes the connections; unset: plain TCP.
+    pub dialer: Option<Dialer>,
 }
 
 impl Default for ClientOptions {
@@ -41,6 +45,7 @@ impl Default for ClientOptions {
             max_buffered_bytes: 32 << 20,
             follow_leader: true,
             seed: None,
+            dialer: None,
         }
     }
 }

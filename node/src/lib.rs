@@ -6,10 +6,12 @@
 
 pub mod admin_http;
 pub mod api;
+mod blocking;
 pub mod cli;
 pub mod cluster;
 pub mod config;
 mod connections;
+pub mod host;
 pub mod limits;
 mod listeners;
 pub mod partition;

@@ -11,7 +11,6 @@ use huntlog_proto::peer::peer_service_server::PeerServiceServer;
 use huntlog_proto::v1::admin_service_server::AdminServiceServer;
 use huntlog_proto::v1::event_service_server::EventServiceServer;
 use huntlog_proto::v1::hunt_service_server::HuntServiceServer;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
@@ -24,6 +23,7 @@ use crate::admin_http::Health;
 use crate::api::{AdminApi, EventApi, ForwardGuard, HuntApi, NodeContext};
 use crate::cluster::{PeerServer, PeerState};
 use crate::connections::{Acceptor, http2_connections};
+use crate::host::Listen;
 use crate::limits;
 use crate::server::{NodeError, until};
 
@@ -52,8 +52,8 @@ pub(crate) struct GrpcServers {
 impl GrpcServers {
     /// Serves both ports until `stopped`.
     pub(crate) fn start(
-        client_port: TcpListener,
-        peer_port: TcpListener,
+        client_port: Box<dyn Listen>,
+        peer_port: Box<dyn Listen>,
         context: Arc<NodeContext>,
         peer_state: Arc<PeerState>,
         stopped: watch::Receiver<bool>,

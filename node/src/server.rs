@@ -18,6 +18,7 @@ use crate::cluster::{
     follow_members, form, load_or_mint, refuse_stale_directory, remember_peers,
 };
 use crate::config::{BindError, Config, DataDirError, Port};
+use crate::host::{Host, HostStorageError, Machine};
 use crate::listeners::{GrpcServers, ListenError};
 use crate::partition::{
     LogClock, Partition, PartitionParts, PartitionStartError, QuorumContradicts, Retention,
@@ -98,6 +99,15 @@ pub enum NodeError {
     Panicked(String),
 }
 
+impl From<HostStorageError> for NodeError {
+    fn from(error: HostStorageError) -> Self {
+        match error {
+            HostStorageError::DataDir(error) => error.into(),
+            HostStorageError::Open(error) => error.into(),
+        }
+    }
+}
+
 impl From<FollowMembersError> for NodeError {
     fn from(error: FollowMembersError) -> Self {
         match error {
@@ -143,10 +153,22 @@ impl Node {
     /// # Errors
     /// When a port, the directory or what is in it can not be used.
     pub async fn start(config: Config, metrics: Arc<Metrics>) -> Result<Self, NodeError> {
+        Self::start_on(Arc::new(Machine), config, metrics).await
+    }
+
+    /// As [`Self::start`], on another machine than the one this process runs on.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(
+        host: Arc<dyn Host>,
+        config: Config,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, NodeError> {
         let health = Health::starting();
-        let client_port = config.listen.bind(Port::Client).await?;
-        let peer_port = config.listen.bind(Port::Peer).await?;
-        let admin_port = config.listen.bind(Port::Admin).await?;
+        let client_port = host.bind(&config.listen, Port::Client).await?;
+        let peer_port = host.bind(&config.listen, Port::Peer).await?;
+        let admin_port = host.bind(&config.listen, Port::Admin).await?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let admin = AdminServer::new(admin_port, metrics.clone(), health.clone());
@@ -158,15 +180,14 @@ impl Node {
             }
         });
 
-        config.node.prepare_data_dir()?;
         let (fatal_seen, fatal) = watch::channel(None);
-        let storage = open_storage(&config, &metrics, fatal_seen).await?;
+        let storage = open_storage(host.clone(), &config, &metrics, fatal_seen).await?;
         let identity = Arc::new(load_or_mint(
             &storage,
             &config.cluster.name,
             config.node.id,
         )?);
-        let peers = Arc::new(Peers::new(identity.local()));
+        let peers = Arc::new(Peers::new(identity.local(), host.dialer()));
         let context = Arc::new(NodeContext::new(
             NodeInfo {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -257,7 +278,7 @@ impl Node {
         self.tasks.shutdown().await;
         drop(partitions);
         let storage = self.storage;
-        match tokio::task::spawn_blocking(move || storage.close()).await {
+        match crate::blocking::spawn_blocking(move || storage.close()).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::error!(%error, "the storage did not close cleanly"),
             Err(error) => tracing::error!(%error, "closing the storage panicked"),
@@ -272,6 +293,7 @@ pub(crate) async fn until(mut stopped: watch::Receiver<bool>) {
 }
 
 async fn open_storage(
+    host: Arc<dyn Host>,
     config: &Config,
     metrics: &Arc<Metrics>,
     fatal_seen: watch::Sender<Option<FatalError>>,
@@ -284,8 +306,9 @@ async fn open_storage(
         on_progress: Some(Arc::new(log_progress)),
         ..Options::default()
     };
-    let dir = config.node.data_dir.clone();
-    let (storage, report) = tokio::task::spawn_blocking(move || Storage::open(&dir, options))
+    let node = config.node.clone();
+    let opening = move || host.open_storage(&node, options);
+    let (storage, report) = crate::blocking::spawn_blocking(opening)
         .await
         .map_err(|panic| NodeError::Panicked(panic.to_string()))??;
     log_report(&report);

@@ -11,6 +11,7 @@ use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::cluster::{Cluster, LEADER_HEADER};
+use crate::dialer::Way;
 use crate::encoding::EncodedAppendRequest;
 use crate::limits;
 
@@ -40,9 +41,9 @@ impl AppendStream {
     pub(super) fn open(cluster: &Cluster, address: &Arc<str>) -> Self {
         let (requests, outgoing) = mpsc::channel(limits::STREAM_QUEUE_REQUESTS);
         let (event_sender, events) = mpsc::channel(limits::STREAM_QUEUE_REQUESTS);
-        let endpoint = cluster.endpoint(address);
+        let way = cluster.way(address);
         let task = tokio::spawn(async move {
-            let why = match run(endpoint, outgoing, &event_sender).await {
+            let why = match run(way, outgoing, &event_sender).await {
                 Ok(()) => "the node ended it".to_owned(),
                 Err(why) => why,
             };
@@ -101,13 +102,13 @@ pub(super) async fn room(requests: Option<Requests>) {
 }
 
 async fn run(
-    endpoint: tonic::transport::Endpoint,
+    way: Way,
     outgoing: mpsc::Receiver<EncodedAppendRequest>,
     events: &mpsc::Sender<StreamEvent>,
 ) -> Result<(), String> {
     let say = |error: Box<dyn std::error::Error>| chain(&*error);
     // A connection of its own: bulk of one lane never waits behind another's.
-    let channel = endpoint.connect().await.map_err(|e| say(e.into()))?;
+    let channel = way.connect().await.map_err(|e| say(e.into()))?;
     if events.send(StreamEvent::Connected).await.is_err() {
         return Ok(());
     }

@@ -4,9 +4,9 @@
 use std::{io, net::SocketAddr};
 
 use axum::serve::Listener;
-use tokio::net::TcpListener;
 
 use crate::connections::{Acceptor, Connection};
+use crate::host::Listen;
 use crate::limits;
 
 /// Takes at most [`limits::ADMIN_CONNECTIONS_MAX`] connections at once; further
@@ -15,7 +15,7 @@ use crate::limits;
 pub(super) struct BoundedListener(Acceptor);
 
 impl BoundedListener {
-    pub(super) fn new(listener: TcpListener) -> Self {
+    pub(super) fn new(listener: Box<dyn Listen>) -> Self {
         Self(Acceptor::new(listener, limits::ADMIN_CONNECTIONS_MAX))
     }
 }
@@ -37,7 +37,7 @@ impl Listener for BoundedListener {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::Instant;
 
     use super::*;
@@ -46,7 +46,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_a_request_is_given_up_and_makes_room() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let mut listener = BoundedListener::new(listener);
+        let mut listener = BoundedListener::new(Box::new(listener));
         let address = listener.local_addr().expect("bound");
         let mut slow = TcpStream::connect(address).await.expect("connects");
         let (mut connection, _) = listener.accept().await;
@@ -70,7 +70,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answered_connection_may_stay_until_it_is_idle() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let mut listener = BoundedListener::new(listener);
+        let mut listener = BoundedListener::new(Box::new(listener));
         let address = listener.local_addr().expect("bound");
         let _client = TcpStream::connect(address).await.expect("connects");
         let (mut connection, _) = listener.accept().await;

@@ -16,14 +16,14 @@ use axum::{
     Router, extract::State, http::header, response::IntoResponse, routing::get,
     serve::Listener as _,
 };
-use tokio::{net::TcpListener, sync::oneshot, time::sleep};
+use tokio::{sync::oneshot, time::sleep};
 
 pub use self::health::{Health, HealthState, Trouble, TroubleKind, Warning};
 use self::{
     listener::BoundedListener,
     probes::{livez, readyz},
 };
-use crate::{limits, telemetry::Metrics};
+use crate::{host::Listen, limits, telemetry::Metrics};
 
 mod health;
 mod listener;
@@ -46,9 +46,8 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Prepares to serve on `listener`, which comes from
-    /// [`ListenConfig::bind`](crate::config::ListenConfig::bind).
-    pub fn new(listener: TcpListener, metrics: Arc<Metrics>, health: Health) -> Self {
+    /// Prepares to serve on `listener`.
+    pub fn new(listener: Box<dyn Listen>, metrics: Arc<Metrics>, health: Health) -> Self {
         let router = Router::new()
             .route("/metrics", get(exposition))
             .route("/livez", get(livez))

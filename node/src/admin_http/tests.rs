@@ -23,7 +23,7 @@ async fn serve() -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let metrics = Arc::new(Metrics::new("0.1.0", 1, "harbour"));
     let health = Health::starting();
-    let server = AdminServer::new(listener, Arc::clone(&metrics), health.clone());
+    let server = AdminServer::new(Box::new(listener), Arc::clone(&metrics), health.clone());
     let (stop, stopped) = oneshot::channel();
     Served {
         address: server.local_address().expect("bound"),

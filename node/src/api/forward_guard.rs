@@ -67,7 +67,7 @@ mod tests {
             node_id: 2,
             node_uuid: "abcd".into(),
         };
-        let mut guard = ForwardGuard::new(Arc::new(Peers::new(identity)));
+        let mut guard = ForwardGuard::new(Arc::new(Peers::new(identity, None)));
         for (cluster, uuid, passes) in [
             ("1234", "abcd", true),
             ("1234", "other", false),

@@ -17,10 +17,13 @@ fn context() -> NodeContext {
         NodeInfo {
             version: "test".to_owned(),
         },
-        Arc::new(Peers::new(LocalIdentity {
-            node_id: 1,
-            ..LocalIdentity::default()
-        })),
+        Arc::new(Peers::new(
+            LocalIdentity {
+                node_id: 1,
+                ..LocalIdentity::default()
+            },
+            None,
+        )),
         Arc::new(Metrics::new("test", 1, "test")),
         Health::starting(),
     )

@@ -42,12 +42,15 @@ impl Cluster {
     async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (storage, _) = Storage::open(dir.path(), Options::default()).expect("it is fresh");
-        let peers = Arc::new(Peers::new(LocalIdentity {
-            cluster_name: "test".to_owned(),
-            cluster_id: "c".repeat(32),
-            node_id: 1,
-            node_uuid: "1".repeat(32),
-        }));
+        let peers = Arc::new(Peers::new(
+            LocalIdentity {
+                cluster_name: "test".to_owned(),
+                cluster_id: "c".repeat(32),
+                node_id: 1,
+                node_uuid: "1".repeat(32),
+            },
+            None,
+        ));
         let metrics = Arc::new(Metrics::new("test", 1, "test"));
         let health = Health::starting();
         let context = Arc::new(NodeContext::new(
@@ -173,7 +176,7 @@ async fn serve(context: &Arc<NodeContext>) -> Channel {
         )
         .add_service(HuntServiceServer::new(HuntApi::new(context.clone())))
         .add_service(AdminServiceServer::new(AdminApi::new(context.clone())));
-    let acceptor = Acceptor::new(listener, limits::CLIENT_CONNECTIONS_MAX)
+    let acceptor = Acceptor::new(Box::new(listener), limits::CLIENT_CONNECTIONS_MAX)
         .for_clients(context.metrics().clone());
     let connections = http2_connections(acceptor);
     tokio::spawn(server.serve_with_incoming(connections));

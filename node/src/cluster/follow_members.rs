@@ -80,7 +80,8 @@ pub async fn follow_members(
         );
         memory.keep_only(partition.id(), &members);
         let identity = identity.clone();
-        let written = tokio::task::spawn_blocking(move || identity.keep_members(&members)).await;
+        let written =
+            crate::blocking::spawn_blocking(move || identity.keep_members(&members)).await;
         match written {
             Ok(result) => result?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),

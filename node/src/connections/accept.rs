@@ -9,12 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::transport::server::Connected;
 
 use crate::api::ConnectionShare;
+use crate::host::{ByteStream, Listen};
 use crate::telemetry::Metrics;
 
 /// After a failed accept (no file descriptors left), the pause before the next.
@@ -23,7 +23,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A port with so many places.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    listener: TcpListener,
+    listener: Box<dyn Listen>,
     places: Arc<Semaphore>,
     /// Where clients' connections are counted.
     clients: Option<Arc<Metrics>>,
@@ -32,7 +32,7 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     /// Takes at most `places` connections at once; the next one waits in the
     /// kernel's backlog.
-    pub(crate) fn new(listener: TcpListener, places: usize) -> Self {
+    pub(crate) fn new(listener: Box<dyn Listen>, places: usize) -> Self {
         Self {
             listener,
             places: Arc::new(Semaphore::new(places)),
@@ -60,10 +60,6 @@ impl Acceptor {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "a connection was gone before it was taken");
-                        continue;
-                    }
                     let counted = self.clients.clone().inspect(|metrics| {
                         metrics.node.client_connections.inc();
                     });
@@ -94,7 +90,7 @@ impl Acceptor {
 /// A connection, which holds one of its port's places.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn ByteStream>,
     /// What was looked at and not yet taken, last byte first.
     read_ahead: Vec<u8>,
     silence: Option<Silence>,

@@ -170,7 +170,7 @@ mod tests {
     async fn acceptor(places: usize) -> (Acceptor, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        (Acceptor::new(listener, places), address)
+        (Acceptor::new(Box::new(listener), places), address)
     }
 
     #[test]

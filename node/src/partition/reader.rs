@@ -98,7 +98,7 @@ impl EventReader {
             index
         } else {
             let replica = replica.clone();
-            tokio::task::spawn_blocking(move || index_on_disk(&replica, offset, mark)).await??
+            crate::blocking::spawn_blocking(move || index_on_disk(&replica, offset, mark)).await??
         };
         Ok(Self {
             replica,
@@ -206,7 +206,7 @@ impl EventReader {
     async fn read_disk(&self, end_index: u64) -> Result<Vec<ReadEntry>, ReadEventsError> {
         let replica = self.replica.clone();
         let start = self.next_index;
-        tokio::task::spawn_blocking(move || {
+        crate::blocking::spawn_blocking(move || {
             let log = replica.log();
             // No more than one message takes: what is left would be read again.
             let entries = log.read_history(start..end_index, limits::READ_MESSAGE_BYTES_TARGET)?;
@@ -240,7 +240,7 @@ impl EventReader {
 pub(super) async fn earliest_offset(replica: &Arc<Replica>) -> Result<u64, ReadEventsError> {
     let mark = replica.tail().mark();
     let replica = replica.clone();
-    tokio::task::spawn_blocking(move || Ok(earliest_on_disk(&replica, mark)?.1)).await?
+    crate::blocking::spawn_blocking(move || Ok(earliest_on_disk(&replica, mark)?.1)).await?
 }
 
 /// The first entry from which on everything applied can be read, and the offset

@@ -67,7 +67,7 @@ async fn recorded_outcome(
         TailLookup::Entry(entry) => (entry.data.clone(), entry.record.clone()),
         TailLookup::Older | TailLookup::NotYet => {
             let replica = replica.clone();
-            tokio::task::spawn_blocking(move || on_disk(&replica, log_index)).await??
+            crate::blocking::spawn_blocking(move || on_disk(&replica, log_index)).await??
         }
     };
     history::batch_outcome(log_index, &data, &record, &command)?

@@ -63,8 +63,10 @@ pub(super) async fn missing_records(
     for gap in log.missing_records(covered) {
         let log = log.clone();
         let snapshots = snapshots.clone();
-        tokio::task::spawn_blocking(move || fill(&log, &snapshots, gap, ignore_digests_through))
-            .await??;
+        crate::blocking::spawn_blocking(move || {
+            fill(&log, &snapshots, gap, ignore_digests_through)
+        })
+        .await??;
     }
     Ok(())
 }
@@ -150,7 +152,7 @@ pub(super) async fn set_damaged_snapshots_aside(
     partition: u32,
     snapshots: SnapshotStore,
 ) -> Result<(), RederiveError> {
-    tokio::task::spawn_blocking(move || {
+    crate::blocking::spawn_blocking(move || {
         while let Some(info) = snapshots.newest(partition) {
             if verify(&snapshots, &info)? {
                 break;

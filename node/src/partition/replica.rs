@@ -121,7 +121,7 @@ impl Replica {
             && let Some(needed) = needed
         {
             let log = self.log.clone();
-            let synced = tokio::task::spawn_blocking(move || log.wait_durable(needed));
+            let synced = crate::blocking::spawn_blocking(move || log.wait_durable(needed));
             match tokio::time::timeout_at(deadline.into(), synced).await {
                 Ok(Ok(Ok(()))) => {}
                 _ => return Err(end_offset.saturating_sub(1)),

@@ -115,7 +115,7 @@ impl Keeper {
         let now_ms = self.clock.stamp_ms();
         let replica = self.replica.clone();
         let retention = self.retention;
-        let found = tokio::task::spawn_blocking(move || {
+        let found = crate::blocking::spawn_blocking(move || {
             let log = replica.log();
             let (segments, open_bytes) = log.segments();
             let history_start = log.history_start();

@@ -44,7 +44,7 @@ impl LogStore {
             }
             None => {
                 let log = self.log.clone();
-                tokio::task::spawn_blocking(move || log.read(range, max_bytes))
+                crate::blocking::spawn_blocking(move || log.read(range, max_bytes))
                     .await
                     .map_err(io::Error::other)?
                     .map_err(io::Error::other)?

@@ -31,6 +31,7 @@ use super::peer_wire::{
 };
 use super::snapshot::chunks;
 use super::{MemberNode, NodeId, Snapshot, SnapshotFile, TypeConfig, Vote};
+use crate::host::{Dial, connect_lazy};
 use crate::limits;
 
 /// The version of the peer protocol; raised when a release can no longer be
@@ -69,6 +70,8 @@ pub enum Purpose {
 /// The connections of this node to its peers, shared by all partitions.
 pub struct Peers {
     identity: RwLock<LocalIdentity>,
+    /// The way to them; `None` is TCP.
+    dialer: Option<Arc<dyn Dial>>,
     channels: Mutex<BTreeMap<(String, Purpose), Channel>>,
     /// The peers that did not answer when they were last asked.
     lost: Mutex<BTreeMap<NodeId, Lost>>,
@@ -85,10 +88,12 @@ enum Lost {
 }
 
 impl Peers {
-    /// No connection is made before it is used.
-    pub fn new(identity: LocalIdentity) -> Self {
+    /// Reached over `dialer`, `None` being TCP. No connection is made before it
+    /// is used.
+    pub fn new(identity: LocalIdentity, dialer: Option<Arc<dyn Dial>>) -> Self {
         Self {
             identity: RwLock::new(identity),
+            dialer,
             channels: Mutex::new(BTreeMap::new()),
             lost: Mutex::default(),
         }
@@ -149,7 +154,7 @@ impl Peers {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(stream_window_bytes)
             .initial_connection_window_size(connection_window_bytes);
-        let channel = endpoint.connect_lazy();
+        let channel = connect_lazy(&endpoint, self.dialer.as_ref());
         channels.insert((address.to_owned(), purpose), channel.clone());
         Ok(channel)
     }

@@ -81,7 +81,7 @@ pub(super) fn chunks(file: SnapshotFile) -> impl Stream<Item = Bytes> + Send + '
         At(std::sync::Arc<RawSnapshot>, u64),
     }
     stream::unfold(Progress::Closed(file), |progress| async move {
-        let step = tokio::task::spawn_blocking(move || {
+        let step = crate::blocking::spawn_blocking(move || {
             let (raw, position) = match progress {
                 Progress::At(raw, position) => (raw, position),
                 Progress::Closed(file) => match &file.state {
@@ -145,7 +145,7 @@ impl SnapshotReception {
             )));
         }
         // Goes to the page cache; what is synced is synced in `finish`.
-        tokio::task::block_in_place(|| self.receiver.write(&chunk)).map_err(|error| refused(&error))
+        crate::blocking::in_place(|| self.receiver.write(&chunk)).map_err(|error| refused(&error))
     }
 
     /// The received file, if it is of the size and the description announced.

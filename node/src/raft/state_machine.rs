@@ -203,7 +203,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
-        let mut machine = tokio::task::spawn_blocking(move || {
+        let mut machine = crate::blocking::spawn_blocking(move || {
             let mut reader = snapshot.open().map_err(io::Error::other)?;
             Machine::restore(&mut reader, Limits::default()).map_err(|error| {
                 io::Error::new(
@@ -236,7 +236,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let snapshots = self.snapshots.clone();
         let partition = self.log.id();
-        tokio::task::spawn_blocking(move || newest(&snapshots, partition))
+        crate::blocking::spawn_blocking(move || newest(&snapshots, partition))
             .await
             .map_err(io::Error::other)?
     }
@@ -285,7 +285,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let snapshots = self.snapshots.clone();
         let meta = encode_meta(&self.meta);
         let partition = self.partition;
-        let info = tokio::task::spawn_blocking(move || {
+        let info = crate::blocking::spawn_blocking(move || {
             let mut writer = snapshots
                 .create(partition, log_id_to_storage(&log_id), meta)
                 .map_err(io::Error::other)?;

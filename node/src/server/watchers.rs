@@ -196,7 +196,7 @@ pub(super) async fn watch_disk(storage: Storage, health: Health) -> Result<(), N
     loop {
         rounds.tick().await;
         let storage = storage.clone();
-        let asked = tokio::task::spawn_blocking(move || storage.disk_space()).await;
+        let asked = crate::blocking::spawn_blocking(move || storage.disk_space()).await;
         let Ok(Ok(space)) = asked else {
             // A disk that does not tell will tell when it is written to.
             continue;

@@ -19,10 +19,13 @@ fn context() -> Arc<NodeContext> {
         NodeInfo {
             version: "test".to_owned(),
         },
-        Arc::new(Peers::new(LocalIdentity {
-            node_id: 1,
-            ..LocalIdentity::default()
-        })),
+        Arc::new(Peers::new(
+            LocalIdentity {
+                node_id: 1,
+                ..LocalIdentity::default()
+            },
+            None,
+        )),
         Arc::new(Metrics::new("test", 1, "test")),
         Health::starting(),
     ))
@@ -231,10 +234,13 @@ async fn what_found_no_connection_was_not_sent() {
 /// I10: a node that refuses the stream itself has read nothing of it.
 #[tokio::test]
 async fn what_another_node_than_the_leader_refuses_was_not_applied() {
-    let other = Arc::new(Peers::new(LocalIdentity {
-        cluster_id: "another".to_owned(),
-        ..LocalIdentity::default()
-    }));
+    let other = Arc::new(Peers::new(
+        LocalIdentity {
+            cluster_id: "another".to_owned(),
+            ..LocalIdentity::default()
+        },
+        None,
+    ));
     let leader = ScriptedLeader::start_guarded(2, other).await;
     let mut sending = Sending::new();
     let link = sending.send(&leader, 1).expect("queued");

@@ -1,9 +1,13 @@
 //! Real huntlog clusters on this machine, started, killed and restarted by
-//! tests and harnesses.
+//! tests and harnesses; the histories of what they did, and the checkers that
+//! judge them.
 
+pub mod check;
+pub mod cli;
 mod cluster;
 mod config;
 mod disk;
+pub mod history;
 mod injection;
 mod node;
 

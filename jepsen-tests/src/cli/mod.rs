@@ -1,0 +1,93 @@
+//! The command line: one file for each subcommand.
+
+mod check;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Breaks huntlog on purpose and judges what came of it.
+#[derive(Debug, Parser)]
+#[command(name = "huntlog-jepsen", version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  valid
+  1  invalid: an invariant is broken, or the cluster did not recover
+  2  wrong usage or input
+  3  no verdict: too little happened to tell
+  4  the harness could not do its work";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Judges a history that a run has written.
+    Check(check::Arguments),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// As it should.
+    Valid,
+    /// Something was found that must not be.
+    Invalid,
+    /// The arguments or the input are at fault.
+    Usage,
+    /// Too little happened to tell.
+    NoVerdict,
+    /// The machine or the harness is at fault.
+    Failed,
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        ExitCode::from(match ending {
+            Ending::Valid => 0,
+            Ending::Invalid => 1,
+            Ending::Usage => 2,
+            Ending::NoVerdict => 3,
+            Ending::Failed => 4,
+        })
+    }
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// How it is reported.
+    pub ending: Ending,
+    message: String,
+}
+
+impl Failure {
+    /// The arguments or the input are at fault.
+    pub fn usage(message: impl ToString) -> Self {
+        Self {
+            ending: Ending::Usage,
+            message: message.to_string(),
+        }
+    }
+
+    /// The machine or the harness is at fault.
+    pub fn failed(message: impl ToString) -> Self {
+        Self {
+            ending: Ending::Failed,
+            message: message.to_string(),
+        }
+    }
+}
+
+/// Does what was asked for.
+///
+/// # Errors
+/// When it can not be done; what was found is no error but an [`Ending`].
+pub fn run(arguments: Arguments) -> Result<Ending, Failure> {
+    match arguments.command {
+        Command::Check(arguments) => check::run(&arguments),
+    }
+}

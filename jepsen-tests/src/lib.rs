@@ -10,6 +10,7 @@ mod disk;
 pub mod history;
 mod injection;
 mod node;
+pub mod sim;
 
 pub use cluster::{Cluster, ClusterError, channel};
 pub use config::NodeSpec;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use http::Uri;
+use huntlog_machine::Limits;
 use huntlog_storage::{OpenError, OpenReport, Options, Storage};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -62,6 +63,12 @@ pub trait Host: Send + Sync + 'static {
 
     /// The way to other machines; `None` is TCP.
     fn dialer(&self) -> Option<Arc<dyn Dial>>;
+
+    /// The bounds within which this cluster's machines decide, the same on all
+    /// its nodes and for ever.
+    fn machine_limits(&self) -> Limits {
+        Limits::default()
+    }
 
     /// Makes the data directory if it is not there, and opens it. Blocks.
     ///

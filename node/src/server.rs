@@ -24,7 +24,7 @@ use crate::partition::{
     LogClock, Partition, PartitionParts, PartitionStartError, QuorumContradicts, Retention,
     SnapshotEvery,
 };
-use crate::raft::{MemberNode, NodeId, Peers, RaftTimings};
+use crate::raft::{MachineRules, MemberNode, NodeId, Peers, RaftTimings};
 use crate::storage_metrics::StorageObserver;
 use crate::telemetry::Metrics;
 use watchers::{
@@ -132,6 +132,7 @@ pub struct Node {
 
 /// What bringing a node up works on.
 struct BringUp {
+    host: Arc<dyn Host>,
     config: Config,
     identity: Arc<NodeIdentity>,
     peers: Arc<Peers>,
@@ -215,6 +216,7 @@ impl Node {
         let partitions = Arc::<Mutex<Vec<Arc<Partition>>>>::default();
         tasks.spawn(
             BringUp {
+                host,
                 clock: Arc::new(LogClock::new(config.node.id)),
                 config,
                 identity,
@@ -472,7 +474,10 @@ impl BringUp {
                 bytes: self.config.snapshot.every_bytes,
                 interval: self.config.snapshot.every,
             },
-            ignore_digests_through: self.config.raft.ignore_digests_through,
+            rules: MachineRules {
+                limits: self.host.machine_limits(),
+                ignore_digests_through: self.config.raft.ignore_digests_through,
+            },
             retention: Retention {
                 max_age: self.config.retention.max_age,
                 max_bytes: self.config.retention.max_bytes,

@@ -111,15 +111,14 @@ impl Cluster {
         if self.known && self.nonce == nonce {
             return (self.epoch, self.last_sequence, self.last_sequence == 0);
         }
-        let fresh = !self.known;
-        if fresh {
+        if !self.known {
             self.last_sequence = 0;
             self.results.clear();
         }
         self.known = true;
         self.epoch = self.position;
         self.nonce = nonce;
-        (self.epoch, self.last_sequence, fresh)
+        (self.epoch, self.last_sequence, self.last_sequence == 0)
     }
 
     fn apply(&mut self, request: Request) -> Result<u64, Refusal> {

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod check;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,8 @@ Exit codes:
 enum Command {
     /// Judges a history that a run has written.
     Check(check::Arguments),
+    /// Runs simulated clusters, one for each seed.
+    Sim(sim::Arguments),
 }
 
 /// How a command ended.
@@ -89,5 +92,6 @@ impl Failure {
 pub fn run(arguments: Arguments) -> Result<Ending, Failure> {
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
     }
 }

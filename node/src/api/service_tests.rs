@@ -26,7 +26,7 @@ use crate::admin_http::{Health, TroubleKind};
 use crate::connections::{Acceptor, http2_connections};
 use crate::limits;
 use crate::partition::{LogClock, Partition, PartitionParts, SnapshotEvery};
-use crate::raft::{LocalIdentity, MemberNode, Peers, RaftTimings};
+use crate::raft::{LocalIdentity, MachineRules, MemberNode, Peers, RaftTimings};
 use crate::telemetry::Metrics;
 
 struct Cluster {
@@ -75,7 +75,10 @@ impl Cluster {
                 interval: Duration::from_secs(3_600),
             },
             retention: Default::default(),
-            ignore_digests_through: 0,
+            rules: MachineRules {
+                limits: huntlog_machine::Limits::default(),
+                ignore_digests_through: 0,
+            },
             storage,
             peers,
             append_budget: context.append_budget().clone(),

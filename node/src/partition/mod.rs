@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use huntlog_machine::{Digest, DigestCheck, EncodedCommand, Limits, Machine};
+use huntlog_machine::{Digest, DigestCheck, EncodedCommand};
 use huntlog_storage::Storage;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Instant as _, ServerState};
@@ -48,8 +48,8 @@ use histories::Histories;
 
 use crate::limits;
 use crate::raft::{
-    LogStore, MemberNode, NodeId, PeerNetwork, PeerRaft, Peers, Raft, RaftTimings, StateMachine,
-    raft_options,
+    LogStore, MachineRules, MemberNode, NodeId, PeerNetwork, PeerRaft, Peers, Raft, RaftTimings,
+    StateMachine, raft_options,
 };
 use crate::telemetry::{Metrics, PartitionMetrics};
 
@@ -67,9 +67,8 @@ pub struct PartitionParts {
     pub snapshot_every: SnapshotEvery,
     /// How much history is kept.
     pub retention: Retention,
-    /// Of entries through this log index, 0 for none, the leader's digest is not
-    /// compared.
-    pub ignore_digests_through: u64,
+    /// What the machine is made with.
+    pub rules: MachineRules,
     /// The node's storage.
     pub storage: Storage,
     /// The connections to the peers.
@@ -191,10 +190,9 @@ impl Partition {
         let log = parts.storage.partition(parts.id);
         let snapshots = parts.storage.snapshots();
         rederive::set_damaged_snapshots_aside(parts.id, snapshots.clone()).await?;
-        rederive::missing_records(log.clone(), snapshots.clone(), parts.ignore_digests_through)
-            .await?;
+        rederive::missing_records(log.clone(), snapshots.clone(), &parts.rules).await?;
 
-        let machine = Arc::new(RwLock::new(Machine::new(parts.id, Limits::default())));
+        let machine = Arc::new(RwLock::new(parts.rules.empty(parts.id)));
         let replica = Arc::new(Replica::new(
             machine.clone(),
             log.clone(),
@@ -206,7 +204,7 @@ impl Partition {
             log.clone(),
             snapshots.clone(),
             replica.clone(),
-            parts.ignore_digests_through,
+            parts.rules,
         );
         let raft = Raft::new(
             parts.node_id,

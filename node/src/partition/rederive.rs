@@ -7,13 +7,13 @@
 use std::io;
 use std::ops::Range;
 
-use huntlog_machine::{ApplyError, Limits, Machine, RestoreError};
+use huntlog_machine::{ApplyError, Machine, RestoreError};
 use huntlog_storage::{
     FatalError, LogEntry, PartitionLog, ReadError, SnapshotError, SnapshotInfo, SnapshotStore,
 };
 
 use crate::limits;
-use crate::raft::{EntryFormatError, entry_data};
+use crate::raft::{EntryFormatError, MachineRules, entry_data};
 
 /// Why records could not be derived again.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub enum RederiveError {
 pub(super) async fn missing_records(
     log: PartitionLog,
     snapshots: SnapshotStore,
-    ignore_digests_through: u64,
+    rules: &MachineRules,
 ) -> Result<(), RederiveError> {
     let Some(newest) = snapshots.newest(log.id()) else {
         // Everything is applied again, from the first entry.
@@ -63,10 +63,8 @@ pub(super) async fn missing_records(
     for gap in log.missing_records(covered) {
         let log = log.clone();
         let snapshots = snapshots.clone();
-        crate::blocking::spawn_blocking(move || {
-            fill(&log, &snapshots, gap, ignore_digests_through)
-        })
-        .await??;
+        let rules = rules.clone();
+        crate::blocking::spawn_blocking(move || fill(&log, &snapshots, gap, &rules)).await??;
     }
     Ok(())
 }
@@ -76,9 +74,9 @@ fn fill(
     log: &PartitionLog,
     snapshots: &SnapshotStore,
     gap: Range<u64>,
-    ignore_digests_through: u64,
+    rules: &MachineRules,
 ) -> Result<(), RederiveError> {
-    let mut machine = match base(log, snapshots, &gap)? {
+    let mut machine = match base(log, snapshots, &gap, rules)? {
         Some(machine) => machine,
         None => {
             tracing::warn!(
@@ -89,7 +87,6 @@ fn fill(
             return Ok(());
         }
     };
-    machine.ignore_digests_through(ignore_digests_through);
     let mut next = machine.last_applied().map_or(0, |id| id.index + 1);
     tracing::info!(
         partition = log.id(),
@@ -128,6 +125,7 @@ fn base(
     log: &PartitionLog,
     snapshots: &SnapshotStore,
     gap: &Range<u64>,
+    rules: &MachineRules,
 ) -> Result<Option<Machine>, RederiveError> {
     let before = snapshots
         .list(log.id())
@@ -137,11 +135,11 @@ fn base(
     for info in before {
         if verify(snapshots, &info)? {
             let mut reader = snapshots.open(&info)?;
-            return Ok(Some(Machine::restore(&mut reader, Limits::default())?));
+            return Ok(Some(rules.restore(&mut reader)?));
         }
     }
     if log.history_start() == 0 {
-        return Ok(Some(Machine::new(log.id(), Limits::default())));
+        return Ok(Some(rules.empty(log.id())));
     }
     Ok(None)
 }

@@ -211,6 +211,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     /// must not become visible while the log may still come back with entries
     /// that contradict it.
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        tracing::info!(
+            partition = self.log.id(),
+            after = ?last_log_id.as_ref().map(|id| id.index),
+            "cutting off entries of a leader that was deposed before they were committed"
+        );
         let (done, truncated) = oneshot::channel();
         self.log.truncate_after(
             last_log_id.as_ref().map(log_id_to_storage),

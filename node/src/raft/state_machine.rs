@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
-use huntlog_machine::{Applied, ApplyError, Limits, Machine, View};
+use huntlog_machine::{Applied, ApplyError, Limits, Machine, RestoreError, View};
 use huntlog_storage::{PartitionLog, SnapshotStore};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -67,6 +67,35 @@ pub trait ApplyObserver: Send + Sync + 'static {
     fn snapshot_built(&self, log_id: &LogId, size_bytes: u64, took: std::time::Duration);
 }
 
+/// What machines of a partition are made with. Both decide outcomes, so that
+/// every node of a cluster must have the same, whenever it applies an entry.
+#[derive(Debug, Clone)]
+pub struct MachineRules {
+    /// Belong to the log's version.
+    pub limits: Limits,
+    /// Of entries through this log index, 0 for none, digests are not compared.
+    pub ignore_digests_through: u64,
+}
+
+impl MachineRules {
+    /// A machine that has applied nothing.
+    pub fn empty(&self, partition: u32) -> Machine {
+        let mut machine = Machine::new(partition, self.limits.clone());
+        machine.ignore_digests_through(self.ignore_digests_through);
+        machine
+    }
+
+    /// The machine of a snapshot.
+    ///
+    /// # Errors
+    /// When it can not be read, or is none.
+    pub fn restore(&self, snapshot: &mut impl io::Read) -> Result<Machine, RestoreError> {
+        let mut machine = Machine::restore(snapshot, self.limits.clone())?;
+        machine.ignore_digests_through(self.ignore_digests_through);
+        Ok(machine)
+    }
+}
+
 /// One partition's replicated state.
 pub struct StateMachine {
     machine: Arc<RwLock<Machine>>,
@@ -74,24 +103,21 @@ pub struct StateMachine {
     log: PartitionLog,
     snapshots: SnapshotStore,
     observer: Arc<dyn ApplyObserver>,
-    ignore_digests_through: u64,
+    rules: MachineRules,
 }
 
 impl StateMachine {
-    /// A state machine that applies to `machine`, empty at start; of entries
-    /// through `ignore_digests_through`, 0 for none, digests are not compared.
+    /// A state machine that applies to `machine`, empty at start and made by
+    /// `rules`.
     pub fn new(
         machine: Arc<RwLock<Machine>>,
         log: PartitionLog,
         snapshots: SnapshotStore,
         observer: Arc<dyn ApplyObserver>,
-        ignore_digests_through: u64,
+        rules: MachineRules,
     ) -> Self {
-        machine
-            .write()
-            .ignore_digests_through(ignore_digests_through);
         Self {
-            ignore_digests_through,
+            rules,
             machine,
             membership: Arc::default(),
             log,
@@ -203,9 +229,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
-        let mut machine = crate::blocking::spawn_blocking(move || {
+        let rules = self.rules.clone();
+        let machine = crate::blocking::spawn_blocking(move || {
             let mut reader = snapshot.open().map_err(io::Error::other)?;
-            Machine::restore(&mut reader, Limits::default()).map_err(|error| {
+            rules.restore(&mut reader).map_err(|error| {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
                     format!("the snapshot does not restore: {error}"),
@@ -224,7 +251,6 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 ),
             ));
         }
-        machine.ignore_digests_through(self.ignore_digests_through);
         *self.membership.lock() = meta.last_membership.clone();
         let mut current = self.machine.write();
         *current = machine;

@@ -53,7 +53,7 @@ pub(crate) struct Session {
     pub(crate) last: StoredResult,
     /// The number of the last result in the queue; 0 before the first.
     pub(crate) newest: u64,
-    /// Whether the epoch began with nothing known.
+    /// Whether the epoch began with nothing applied.
     pub(crate) fresh: bool,
 }
 
@@ -168,7 +168,10 @@ impl Sessions {
                     }
                     session.nonce = nonce;
                     session.epoch = log_index;
-                    session.fresh = false;
+                    // Whoever opened it before, it is as one that is not known: a
+                    // delayed repetition of an old opening can have brought a
+                    // forgotten session back, and its producer must hear of that.
+                    session.fresh = session.last_sequence == 0;
                 }
                 slot
             }

@@ -100,7 +100,7 @@ impl Model {
             }
             state.epochs.push(entry);
             state.nonce = nonce;
-            state.fresh = !known;
+            state.fresh = state.batches.is_empty();
         }
         format!(
             "opened epoch={} last_sequence={} fresh={}",

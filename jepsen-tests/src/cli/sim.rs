@@ -1,0 +1,280 @@
+//! `huntlog-jepsen sim`: a process for each seed, since a simulation takes over
+//! its process's clocks, and a process that hangs must not keep the others.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::{Ending, Failure};
+use crate::sim::{Outcome, Plan, run as simulate};
+
+/// A seed whose process has not ended in this time of the real clock hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Seeds from one to another, the last one included.
+#[derive(Debug, Clone, Copy)]
+struct Seeds {
+    first: u64,
+    last: u64,
+}
+
+impl FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| {
+            text.parse::<u64>()
+                .map_err(|error| format!("\"{text}\" is no seed: {error}"))
+        };
+        let (first, last) = match text.split_once("..") {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(text)?, number(text)?),
+        };
+        if first > last {
+            return Err(format!("there is no seed from {first} to {last}"));
+        }
+        Ok(Self { first, last })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// A seed, or A..B with B included.
+    #[arg(long, default_value = "1..20")]
+    seeds: Seeds,
+    /// Milliseconds of simulated time under faults.
+    #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    ticks: u64,
+    /// Seeds that run at once.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
+    jobs: u64,
+    /// Prints everything that happens, of a single seed.
+    #[arg(long)]
+    trace: bool,
+    /// Writes a single seed's history there.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Runs each seed twice and compares the traces.
+    #[arg(long)]
+    twice: bool,
+    /// One seed, in this process; the outcome goes to standard output.
+    #[arg(long, hide = true)]
+    in_process: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
+    let Seeds { first, last } = arguments.seeds;
+    let single = first == last;
+    if (arguments.trace || arguments.history.is_some()) && !single {
+        let message = "--trace and --history are for a single seed: give it with --seeds N";
+        return Err(Failure::usage(message));
+    }
+    if arguments.in_process || (single && !arguments.twice) {
+        return one(arguments, first);
+    }
+    let next = AtomicU64::new(first);
+    let tally = Mutex::new(Tally::default());
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > last {
+                        return;
+                    }
+                    let outcome = child(arguments, seed);
+                    let mut tally = tally.lock().expect("no thread panics while it counts");
+                    tally.take(seed, outcome, arguments.ticks);
+                }
+            });
+        }
+    });
+    let tally = tally.into_inner().expect("no thread panicked");
+    // Nobody listens any more, or everything is said.
+    let _ = tally.print(began.elapsed(), &mut io::stdout().lock());
+    Ok(if tally.failed.is_empty() {
+        Ending::Valid
+    } else {
+        Ending::Invalid
+    })
+}
+
+fn one(arguments: &Arguments, seed: u64) -> Result<Ending, Failure> {
+    let (outcome, history) = simulate(Plan {
+        seed,
+        chaos: Duration::from_millis(arguments.ticks),
+        shown: arguments.trace,
+    });
+    if let Some(path) = &arguments.history {
+        File::create(path)
+            .and_then(|file| history.write(BufWriter::new(file)))
+            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+    }
+    let valid = outcome.violations.is_empty();
+    let mut stdout = io::stdout().lock();
+    // Nobody listens any more, or everything is said.
+    let _ = if arguments.in_process {
+        let text = serde_json::to_string(&outcome).expect("plain data");
+        writeln!(stdout, "{text}")
+    } else {
+        print_one(&outcome, &mut stdout)
+    };
+    drop(stdout);
+    // Runtimes of nodes that still run need not be taken apart.
+    std::process::exit(if valid { 0 } else { 1 });
+}
+
+fn print_one(outcome: &Outcome, to: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        to,
+        "seed {}: {} nodes, {} ms simulated, {} faults, {} ok operations, trace {:016x} of {} lines",
+        outcome.seed,
+        outcome.nodes,
+        outcome.simulated_ms,
+        outcome.faults,
+        outcome.ok_ops,
+        outcome.trace.0,
+        outcome.trace.1,
+    )?;
+    for (name, count) in outcome.coverage.iter().filter(|(_, count)| *count > 0) {
+        writeln!(to, "  {name:24} {count:>8}")?;
+    }
+    for violation in &outcome.violations {
+        writeln!(to, "  VIOLATION {violation}")?;
+    }
+    Ok(())
+}
+
+/// Runs a seed in a process of its own; why it failed to, otherwise.
+fn child(arguments: &Arguments, seed: u64) -> Result<Outcome, String> {
+    let first = spawn(arguments, seed)?;
+    if arguments.twice {
+        let second = spawn(arguments, seed)?;
+        if first.trace != second.trace {
+            return Err(format!(
+                "it does not repeat: its trace is {:016x} of {} lines once, then {:016x} of {}",
+                first.trace.0, first.trace.1, second.trace.0, second.trace.1
+            ));
+        }
+    }
+    Ok(first)
+}
+
+fn spawn(arguments: &Arguments, seed: u64) -> Result<Outcome, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut process = Command::new(own)
+        .args(["sim", "--in-process", "--seeds"])
+        .arg(seed.to_string())
+        .arg("--ticks")
+        .arg(arguments.ticks.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("its process does not start: {error}"))?;
+    let began = Instant::now();
+    // Its output is one line, which the pipe holds.
+    while process
+        .try_wait()
+        .map_err(|error| error.to_string())?
+        .is_none()
+    {
+        if began.elapsed() > PATIENCE {
+            let _ = process.kill();
+            let _ = process.wait();
+            return Err(format!("it hangs: no end after {} s", PATIENCE.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = process
+        .wait_with_output()
+        .map_err(|error| error.to_string())?;
+    serde_json::from_slice(&output.stdout).map_err(|_| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last: Vec<&str> = said.lines().rev().take(5).collect();
+        format!(
+            "its process ended with {}: {}",
+            output.status,
+            last.join(" | ")
+        )
+    })
+}
+
+/// What all seeds came to.
+#[derive(Default)]
+struct Tally {
+    seeds: u64,
+    simulated_ms: u64,
+    faults: u64,
+    ok_ops: u64,
+    coverage: BTreeMap<String, u64>,
+    failed: Vec<u64>,
+}
+
+impl Tally {
+    fn take(&mut self, seed: u64, outcome: Result<Outcome, String>, ticks: u64) {
+        self.seeds += 1;
+        let faults = match outcome {
+            Err(reason) => vec![reason],
+            Ok(outcome) => {
+                self.simulated_ms += outcome.simulated_ms;
+                self.faults += outcome.faults;
+                self.ok_ops += outcome.ok_ops;
+                for (name, count) in outcome.coverage {
+                    *self.coverage.entry(name).or_default() += count;
+                }
+                outcome.violations
+            }
+        };
+        if faults.is_empty() {
+            return;
+        }
+        self.failed.push(seed);
+        let mut stdout = io::stdout().lock();
+        // Nobody listens any more, or everything is said.
+        let _ = writeln!(stdout, "seed {seed} FAILED");
+        for fault in faults.iter().take(8) {
+            let _ = writeln!(stdout, "  {fault}");
+        }
+        let _ = writeln!(
+            stdout,
+            "  repeat it: huntlog-jepsen sim --ticks {ticks} --seeds {seed} --trace"
+        );
+    }
+
+    fn print(&self, took: Duration, to: &mut impl Write) -> io::Result<()> {
+        let seconds = took.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "for people")]
+        let rate = self.seeds as f64 / seconds;
+        writeln!(
+            to,
+            "{} seeds in {seconds:.1} s ({rate:.2} a second), {} s simulated, {} faults, {} ok operations",
+            self.seeds,
+            self.simulated_ms / 1000,
+            self.faults,
+            self.ok_ops
+        )?;
+        for (name, count) in &self.coverage {
+            let note = if *count == 0 {
+                "  (never happened)"
+            } else {
+                ""
+            };
+            writeln!(to, "  {name:28} {count:>9}{note}")?;
+        }
+        if self.failed.is_empty() {
+            writeln!(to, "all valid")
+        } else {
+            writeln!(to, "{} FAILED: {:?}", self.failed.len(), self.failed)
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The clients of the simulated cluster: huntlog's own client library, in
+//! processes that can crash, with what they keep on their own disks.
+
+mod claimer;
+mod operator;
+mod producer;
+mod reader;
+mod subscriber;
+mod watcher;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use huntlog_client::proto::{CommittedEvent, event::Kind};
+use huntlog_client::{ByteStream, Client, ClientOptions, Dialer};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub(super) use claimer::{Claimer, Disk as ClaimerDisk};
+pub(super) use operator::{Operator, Order, State as OperatorState};
+pub(super) use producer::{Disk as ProducerDisk, Producer};
+pub(super) use reader::{Disk as ReaderDisk, Reader};
+pub(super) use subscriber::{Disk as SubscriberDisk, Subscriber};
+pub(super) use watcher::{Seen, Watcher};
+
+use super::coverage::Coverage;
+use super::node::{Dialed, Way, client_address};
+use super::random::Random;
+use crate::history::Recorder;
+
+/// The events of a hunt before the first that counts: created, opened, started.
+const SETUP_EVENTS: u64 = 3;
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Faults happen.
+    Chaos,
+    /// They are over, and everything has to be answered.
+    Healed,
+    /// Nothing new is appended; what there is is read to its end.
+    Draining,
+}
+
+/// What all clients of a world share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) way: Way,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) coverage: Arc<Mutex<Coverage>>,
+    /// The members that clients are told of.
+    pub(super) members: Arc<Mutex<Vec<u64>>>,
+    pub(super) seen: Arc<Mutex<Seen>>,
+    /// Whether this world's sessions are forgotten within a run, and then begin
+    /// anew: how often each has.
+    pub(super) forgotten: Option<Arc<Mutex<BTreeMap<String, u64>>>>,
+}
+
+impl Shared {
+    fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// What a session is called in the history: one that was forgotten and has
+    /// begun anew is another.
+    fn historic(&self, session: &str) -> String {
+        let times = self.forgotten.as_ref().map_or(0, |forgotten| {
+            forgotten.lock().get(session).copied().unwrap_or_default()
+        });
+        format!("{session}.{times}")
+    }
+
+    /// Sleeps, no longer than into the next phase.
+    async fn pause(&self, time: Duration) {
+        let mut phase = self.phase.clone();
+        let now = *phase.borrow_and_update();
+        // The world outlives its clients.
+        let _ = tokio::time::timeout(time, phase.wait_for(|phase| *phase != now)).await;
+    }
+
+    /// A client on the machine `ip`, of all members or of one node alone.
+    fn connect(&self, ip: IpAddr, node: Option<u64>, random: &mut Random) -> Client {
+        let way = self.way.clone();
+        let dialer = Dialer::new(move |uri| {
+            let dialed = way.dial(ip, &uri);
+            Box::pin(async move {
+                Ok(match dialed.await? {
+                    Dialed::Straight(socket) => Box::new(socket) as Box<dyn ByteStream>,
+                    Dialed::Through(stream) => Box::new(stream),
+                })
+            })
+        });
+        let options = ClientOptions {
+            timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(2),
+            follow_leader: node.is_none(),
+            seed: Some(random.next()),
+            dialer: Some(dialer),
+            ..ClientOptions::default()
+        };
+        let nodes = match node {
+            Some(node) => vec![node],
+            None => self.members.lock().clone(),
+        };
+        let endpoints: Vec<String> = nodes.into_iter().map(client_address).collect();
+        Client::connect(endpoints, options).expect("sound options")
+    }
+}
+
+/// A client's program and what it keeps on its disk: it can be run again after
+/// its process has died.
+pub(super) trait Program: Send + Sync + 'static {
+    /// The process, on the machine `ip`.
+    fn run(self: Arc<Self>, shared: Shared, ip: IpAddr) -> BoxFuture<'static, ()>;
+    /// Whether everything that it has to do in this phase is done.
+    fn done(&self, phase: Phase) -> bool;
+    /// Whether it has nothing under way that could still be applied.
+    fn quiet(&self) -> bool {
+        true
+    }
+    /// What it is, for people.
+    fn name(&self) -> String;
+}
+
+/// The keys of the log workload.
+pub(super) fn log_key(index: u64) -> String {
+    format!("log-{index}")
+}
+
+/// The keys of the claim workload; each has one treasure of that name.
+pub(super) fn claim_key(index: u64) -> String {
+    format!("claim-{index}")
+}
+
+/// (offset, value) of a key's event, or nothing for those of its setup.
+fn entry_of(event: &CommittedEvent) -> Option<(u64, u64)> {
+    let offset = event.revision.checked_sub(SETUP_EVENTS + 1)?;
+    let Some(Kind::Custom(custom)) = event.event.as_ref()?.kind.as_ref() else {
+        return None;
+    };
+    let value = u64::from_le_bytes(custom.payload.get(..8)?.try_into().ok()?);
+    Some((offset, value))
+}
+
+fn payload(value: u64, padding: usize) -> Vec<u8> {
+    let mut bytes = value.to_le_bytes().to_vec();
+    bytes.resize(8 + padding, 0x5a);
+    bytes
+}
+
+fn only(key: &str) -> Option<huntlog_client::proto::Filter> {
+    Some(huntlog_client::proto::Filter {
+        hunts: vec![key.to_owned()],
+        ..huntlog_client::proto::Filter::default()
+    })
+}
+
+/// How far a key has been read: where the next event can be, and how many
+/// entries come before it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    offset: u64,
+    entries: u64,
+}
+
+type Places = BTreeMap<String, Place>;

@@ -1,0 +1,199 @@
+//! The operator: sets the hunts up, and then does what operators do.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use huntlog_client::proto::{Clue, Event, HuntDefinition, NodeAddress, Treasure};
+use huntlog_client::{Client, event};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::claimer::player;
+use super::{Phase, Program, Shared, claim_key, log_key};
+use crate::sim::node::{client_address, peer_address};
+use crate::sim::random::Random;
+
+/// Something to be done to the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::sim) enum Order {
+    TransferLeader,
+    Snapshot { node: u64 },
+    Drain { node: u64, undo: bool },
+    Add { node: u64 },
+    Promote { node: u64 },
+    Remove { node: u64 },
+}
+
+pub(in crate::sim) struct Operator {
+    pub(in crate::sim) keys: u64,
+    /// How often each treasure can be won.
+    pub(in crate::sim) limits: Vec<u64>,
+    pub(in crate::sim) players: u64,
+    pub(in crate::sim) state: Mutex<State>,
+    pub(in crate::sim) ordered: Notify,
+}
+
+pub(in crate::sim) struct State {
+    random: Random,
+    set_up: bool,
+    pub(in crate::sim) orders: Vec<Order>,
+    pub(in crate::sim) busy: bool,
+}
+
+impl State {
+    pub(in crate::sim) fn new(random: Random) -> Self {
+        Self {
+            random,
+            set_up: false,
+            orders: Vec::new(),
+            busy: false,
+        }
+    }
+}
+
+impl Operator {
+    pub(in crate::sim) fn is_set_up(&self) -> bool {
+        self.state.lock().set_up
+    }
+
+    pub(in crate::sim) fn order(&self, order: Order) {
+        self.state.lock().orders.push(order);
+        self.ordered.notify_one();
+    }
+
+    /// Everything up to the first event that counts.
+    fn setup(&self) -> Vec<Vec<Event>> {
+        let logs = (0..self.keys).map(|index| (log_key(index), definition(Vec::new())));
+        let claims = self.limits.iter().enumerate().map(|(index, limit)| {
+            let chest = Treasure {
+                id: "chest".to_owned(),
+                limit: u32::try_from(*limit).expect("a few"),
+                ..Treasure::default()
+            };
+            (claim_key(index as u64), definition(vec![chest]))
+        });
+        logs.map(|(key, definition)| (key, definition, 0))
+            .chain(claims.map(|(key, definition)| (key, definition, self.players)))
+            .map(|(key, definition, players)| {
+                let mut events = vec![
+                    event::hunt_created(&key, definition),
+                    event::hunt_opened(&key),
+                ];
+                let names = (0..players).map(player);
+                events.extend(names.map(|name| event::player_registered(&key, &name, "")));
+                events.push(event::hunt_started(&key));
+                events
+            })
+            .collect()
+    }
+
+    async fn set_up(&self, client: &Client) {
+        let producer = loop {
+            match client.session("operator").await {
+                Ok(producer) => break producer,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        for events in self.setup() {
+            let ticket = producer.append_batch(events).await;
+            // Nothing is broken yet: what is not set up now is a fault.
+            let appended = match ticket {
+                Ok(ticket) => ticket.await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = appended {
+                tracing::error!(%error, "the hunts could not be set up");
+                return;
+            }
+        }
+        self.state.lock().set_up = true;
+    }
+
+    async fn carry_out(&self, client: &Client, shared: &Shared, ip: IpAddr, order: Order) {
+        let partition = client.partition();
+        let done = match &order {
+            Order::TransferLeader => client.transfer_leader(0).await.map(drop),
+            Order::Snapshot { node } => {
+                let one = shared.connect(ip, Some(*node), &mut self.state.lock().random);
+                one.take_snapshot().await.map(drop)
+            }
+            Order::Drain { node, undo } => {
+                let one = shared.connect(ip, Some(*node), &mut self.state.lock().random);
+                one.drain_node(*undo).await.map(drop)
+            }
+            Order::Add { node } => {
+                let address = NodeAddress {
+                    node_id: *node,
+                    peer_address: peer_address(*node),
+                    client_address: client_address(*node),
+                };
+                client.add_member(address).await.map(drop)
+            }
+            Order::Promote { node } => client.promote_member(*node, false).await.map(drop),
+            Order::Remove { node } => client.remove_member(*node, false).await.map(drop),
+        };
+        match done {
+            Ok(()) => {
+                tracing::info!(?order, partition, "done");
+                if matches!(
+                    order,
+                    Order::Add { .. } | Order::Promote { .. } | Order::Remove { .. }
+                ) {
+                    shared.coverage.lock().members_changed += 1;
+                }
+            }
+            Err(error) => tracing::info!(?order, %error, "not done"),
+        }
+    }
+}
+
+fn definition(treasures: Vec<Treasure>) -> HuntDefinition {
+    let clue = Clue {
+        id: "well".to_owned(),
+        title: "The well".to_owned(),
+        points: 1,
+        answers: vec!["water".to_owned()],
+        ..Clue::default()
+    };
+    HuntDefinition {
+        title: "Simulated".to_owned(),
+        clues: vec![clue],
+        treasures,
+        ..HuntDefinition::default()
+    }
+}
+
+impl Program for Operator {
+    fn run(self: Arc<Self>, shared: Shared, ip: IpAddr) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let client = {
+                let mut state = self.state.lock();
+                shared.connect(ip, None, &mut state.random)
+            };
+            if !self.is_set_up() {
+                self.set_up(&client).await;
+            }
+            loop {
+                let order = {
+                    let mut state = self.state.lock();
+                    state.busy = !state.orders.is_empty();
+                    state.busy.then(|| state.orders.remove(0))
+                };
+                match order {
+                    Some(order) => self.carry_out(&client, &shared, ip, order).await,
+                    None => self.ordered.notified().await,
+                }
+            }
+        })
+    }
+
+    fn done(&self, _: Phase) -> bool {
+        true
+    }
+
+    fn name(&self) -> String {
+        "operator".to_owned()
+    }
+}

@@ -1,0 +1,214 @@
+//! A reader: of any node, linearizable or stale.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use huntlog_client::proto::{Consistency, ReadRequest, Stale, consistency::Level};
+use parking_lot::Mutex;
+
+use super::{Phase, Place, Places, Program, Shared, claim_key, entry_of, log_key, only};
+use crate::history::{Op, Read, StaleRead, Who};
+use crate::sim::random::Random;
+use huntlog_client::proto::effect::Effect;
+
+pub(in crate::sim) struct Reader {
+    pub(in crate::sim) serial: u64,
+    pub(in crate::sim) keys: u64,
+    pub(in crate::sim) claims: u64,
+    pub(in crate::sim) pace: Duration,
+    pub(in crate::sim) disk: Mutex<Disk>,
+}
+
+pub(in crate::sim) struct Disk {
+    random: Random,
+    places: Places,
+    /// Keys read whole once everything was healed and quiet.
+    finished: u64,
+}
+
+impl Disk {
+    pub(in crate::sim) fn new(random: Random) -> Self {
+        Self {
+            random,
+            places: Places::new(),
+            finished: 0,
+        }
+    }
+}
+
+impl Program for Reader {
+    fn run(self: Arc<Self>, shared: Shared, ip: IpAddr) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            while shared.phase() != Phase::Draining {
+                let key = log_key(self.disk.lock().random.below(self.keys));
+                let stale = self.disk.lock().random.one_in(4);
+                self.read(&shared, ip, &key, stale, false).await;
+                if self.claims > 0 && self.disk.lock().random.one_in(4) {
+                    self.who(&shared, ip).await;
+                }
+                shared.pause(self.pace).await;
+            }
+        })
+    }
+
+    fn done(&self, _: Phase) -> bool {
+        true
+    }
+
+    fn name(&self) -> String {
+        format!("reader {}", self.serial)
+    }
+}
+
+impl Reader {
+    async fn read(&self, shared: &Shared, ip: IpAddr, key: &str, stale: bool, whole: bool) -> bool {
+        let (client, node, place) = {
+            let mut disk = self.disk.lock();
+            let members = shared.members.lock().clone();
+            let node = *disk.random.pick(&members);
+            let known = disk.places.get(key).copied().unwrap_or_default();
+            let place = if whole || disk.random.one_in(8) {
+                Place::default()
+            } else {
+                known
+            };
+            let client = shared.connect(ip, Some(node), &mut disk.random);
+            (client, node, place)
+        };
+        let mut recording = shared.recorder.client();
+        let op = move |key: &str, entries: Option<Vec<(u64, u64)>>, end| {
+            let key = key.to_owned();
+            if stale {
+                Op::StaleRead(StaleRead {
+                    key,
+                    from: place.entries,
+                    min_offset: place.entries,
+                    node: Some(node),
+                    entries,
+                    end,
+                })
+            } else {
+                Op::Read(Read {
+                    key,
+                    from: place.entries,
+                    node: Some(node),
+                    entries,
+                    end,
+                })
+            }
+        };
+        let level = if stale {
+            Level::Stale(Stale {
+                min_offset: place.offset,
+            })
+        } else {
+            Level::Linearizable(())
+        };
+        let invoked = recording.invoke(op(key, None, None));
+        let mut reader = client.read(ReadRequest {
+            from_offset: place.offset,
+            filter: only(key),
+            consistency: Some(Consistency { level: Some(level) }),
+            ..ReadRequest::default()
+        });
+        let mut entries = Vec::new();
+        loop {
+            match reader.next_page().await {
+                Ok(Some(page)) => entries.extend(page.iter().filter_map(entry_of)),
+                Ok(None) => break,
+                Err(error) => {
+                    invoked.info(error);
+                    return false;
+                }
+            }
+        }
+        let end = place.entries + entries.len() as u64;
+        let offset = reader.next_offset();
+        {
+            let mut coverage = shared.coverage.lock();
+            *(if stale {
+                &mut coverage.stale_reads
+            } else {
+                &mut coverage.reads
+            }) += 1;
+        }
+        invoked.ok(op(key, Some(entries), Some(end)));
+        let place = Place {
+            offset,
+            entries: end,
+        };
+        self.disk.lock().places.insert(key.to_owned(), place);
+        true
+    }
+
+    async fn who(&self, shared: &Shared, ip: IpAddr) -> bool {
+        let (client, key) = {
+            let mut disk = self.disk.lock();
+            let members = shared.members.lock().clone();
+            let node = *disk.random.pick(&members);
+            let key = claim_key(disk.random.below(self.claims));
+            (shared.connect(ip, Some(node), &mut disk.random), key)
+        };
+        self.winners(shared, &client, &key).await
+    }
+
+    async fn winners(&self, shared: &Shared, client: &huntlog_client::Client, key: &str) -> bool {
+        let mut recording = shared.recorder.client();
+        let op = |winners| {
+            Op::Who(Who {
+                key: key.to_owned(),
+                winners,
+            })
+        };
+        let invoked = recording.invoke(op(None));
+        let mut reader = client.read(ReadRequest {
+            filter: only(key),
+            ..ReadRequest::default()
+        });
+        let mut winners = Vec::new();
+        loop {
+            match reader.next_page().await {
+                Ok(Some(page)) => winners.extend(page.into_iter().filter_map(|event| {
+                    let won = |effect: &huntlog_client::proto::Effect| {
+                        matches!(effect.effect, Some(Effect::TreasureWon(_)))
+                    };
+                    let won = event.effects.iter().any(won);
+                    won.then(|| event.event.map(|event| event.player).unwrap_or_default())
+                })),
+                Ok(None) => break,
+                Err(error) => {
+                    invoked.info(error);
+                    return false;
+                }
+            }
+        }
+        invoked.ok(op(Some(winners)));
+        true
+    }
+
+    /// Reads every key whole, once nothing is appended any more.
+    pub(in crate::sim) async fn finish(self: Arc<Self>, shared: Shared, ip: IpAddr) {
+        for index in 0..self.keys {
+            while !self.read(&shared, ip, &log_key(index), false, true).await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            self.disk.lock().finished += 1;
+        }
+        let client = {
+            let mut disk = self.disk.lock();
+            shared.connect(ip, None, &mut disk.random)
+        };
+        for index in 0..self.claims {
+            while !self.winners(&shared, &client, &claim_key(index)).await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            self.disk.lock().finished += 1;
+        }
+    }
+
+    pub(in crate::sim) fn finished(&self) -> bool {
+        self.disk.lock().finished == self.keys + self.claims
+    }
+}

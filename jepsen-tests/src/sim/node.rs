@@ -1,0 +1,290 @@
+//! A node of the simulated cluster: huntlog's own, on a simulated machine.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use huntlog_machine::Limits;
+use huntlog_node::config::{
+    BindError, ClusterConfig, Config, ListenConfig, LogConfig, LogFormat, Member, NodeConfig,
+    Port as NodePort, RaftConfig, RetentionConfig, SnapshotConfig,
+};
+use huntlog_node::host::{ByteStream, Dial, Host, HostStorageError, Listen};
+use huntlog_node::server::Node;
+use huntlog_node::telemetry::Metrics;
+use huntlog_storage::{OpenReport, Options, Storage};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::disk::Disk;
+use super::middlebox::Middlebox;
+use super::net::{Net, Port, Socket};
+
+/// Clients' port.
+pub(super) const CLIENT_PORT: u16 = 7650;
+const PEER_PORT: u16 = 7651;
+const ADMIN_PORT: u16 = 7652;
+
+/// How all nodes of a world are configured.
+#[derive(Debug, Clone)]
+pub(super) struct Setup {
+    pub(super) snapshot_bytes: u64,
+    pub(super) snapshot_every: Duration,
+    pub(super) retention_bytes: Option<u64>,
+    /// The bounds of the machine.
+    pub(super) limits: Limits,
+}
+
+impl Setup {
+    /// Whether sessions are forgotten within a run.
+    pub(super) fn expires_sessions(&self) -> bool {
+        self.limits.session_idle_ms < Limits::default().session_idle_ms
+    }
+}
+
+/// The address of the node `id`.
+pub(super) fn node_ip(id: u64) -> IpAddr {
+    IpAddr::from([10, 0, 0, u8::try_from(id).expect("few nodes")])
+}
+
+/// Where clients reach the node `id`.
+pub(super) fn client_address(id: u64) -> String {
+    format!("{}:{CLIENT_PORT}", node_ip(id))
+}
+
+/// Where peers reach the node `id`.
+pub(super) fn peer_address(id: u64) -> String {
+    format!("{}:{PEER_PORT}", node_ip(id))
+}
+
+/// The configuration of the node `id`, with `initial` for its first members.
+pub(super) fn config(id: u64, initial: &[u64], setup: &Setup) -> Config {
+    let ip = node_ip(id);
+    let address = |text: String| text.parse().expect("an address of a node");
+    Config {
+        node: NodeConfig {
+            id,
+            data_dir: PathBuf::from("/simulated"),
+        },
+        cluster: ClusterConfig {
+            name: "simulated".to_owned(),
+            initial_members: initial
+                .iter()
+                .map(|id| Member {
+                    id: *id,
+                    peer_address: address(peer_address(*id)),
+                    client_address: address(client_address(*id)),
+                })
+                .collect(),
+        },
+        listen: ListenConfig {
+            client: SocketAddr::new(ip, CLIENT_PORT),
+            peer: SocketAddr::new(ip, PEER_PORT),
+            admin: SocketAddr::new(ip, ADMIN_PORT),
+        },
+        raft: RaftConfig {
+            heartbeat: Duration::from_millis(50),
+            election_min: Duration::from_millis(150),
+            election_max: Duration::from_millis(300),
+            ignore_digests_through: 0,
+        },
+        snapshot: SnapshotConfig {
+            every_bytes: setup.snapshot_bytes,
+            every: setup.snapshot_every,
+        },
+        retention: RetentionConfig {
+            max_age: None,
+            max_bytes: setup.retention_bytes,
+        },
+        log: LogConfig {
+            level: "info".parse().expect("a level"),
+            format: LogFormat::Human,
+        },
+    }
+}
+
+/// The machine that a node is given.
+struct SimHost {
+    ip: IpAddr,
+    way: Way,
+    disk: Disk,
+    limits: Limits,
+}
+
+impl Host for SimHost {
+    fn bind<'a>(
+        &'a self,
+        listen: &'a ListenConfig,
+        port: NodePort,
+    ) -> BoxFuture<'a, Result<Box<dyn Listen>, BindError>> {
+        let port: Box<dyn Listen> = Box::new(self.way.net.listen(listen.address(port)));
+        Box::pin(async { Ok(port) })
+    }
+
+    fn dialer(&self) -> Option<Arc<dyn Dial>> {
+        Some(Arc::new(SimDialer {
+            ip: self.ip,
+            way: self.way.clone(),
+        }))
+    }
+
+    fn machine_limits(&self) -> Limits {
+        self.limits.clone()
+    }
+
+    fn open_storage(
+        &self,
+        _node: &NodeConfig,
+        options: Options,
+    ) -> Result<(Storage, OpenReport), HostStorageError> {
+        Ok(self.disk.open(options)?)
+    }
+}
+
+impl Listen for Port {
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn ByteStream>, SocketAddr)>> {
+        Box::pin(async move {
+            let (socket, peer) = self.accept().await;
+            Ok((Box::new(socket) as Box<dyn ByteStream>, peer))
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address())
+    }
+}
+
+struct SimDialer {
+    ip: IpAddr,
+    way: Way,
+}
+
+impl Dial for SimDialer {
+    fn dial(&self, uri: http::Uri) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> {
+        let dialed = self.way.dial(self.ip, &uri);
+        Box::pin(async move {
+            Ok(match dialed.await? {
+                Dialed::Straight(socket) => Box::new(socket) as Box<dyn ByteStream>,
+                Dialed::Through(stream) => Box::new(stream),
+            })
+        })
+    }
+}
+
+/// How machines reach each other: over the network, and perhaps through somebody
+/// in the middle.
+#[derive(Clone)]
+pub(super) struct Way {
+    pub(super) net: Net,
+    pub(super) middlebox: Option<Middlebox>,
+}
+
+/// A connection that was made.
+pub(super) enum Dialed {
+    Straight(Socket),
+    Through(tokio::io::DuplexStream),
+}
+
+impl Way {
+    /// A connection from the machine `from` to what `uri` names.
+    pub(super) fn dial(
+        &self,
+        from: IpAddr,
+        uri: &http::Uri,
+    ) -> impl Future<Output = io::Result<Dialed>> + Send + 'static {
+        let dialed = target(uri).map(|to| self.net.dial(from, to));
+        let middlebox = self.middlebox.clone();
+        async move {
+            let socket = dialed?.await?;
+            Ok(match middlebox {
+                None => Dialed::Straight(socket),
+                Some(middlebox) => Dialed::Through(middlebox.stand_between(socket)),
+            })
+        }
+    }
+}
+
+/// The address that a URI names.
+fn target(uri: &http::Uri) -> io::Result<SocketAddr> {
+    uri.authority()
+        .and_then(|authority| authority.as_str().parse().ok())
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// How a node's process stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It was told to stop, and has.
+    Stopped,
+    /// It ended by itself, for this reason.
+    Failed(String),
+}
+
+/// A started node, as its world sees it.
+#[derive(Clone)]
+pub(super) struct NodeHandle {
+    stop: Arc<Notify>,
+    ending: Arc<Mutex<Option<Ending>>>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl NodeHandle {
+    /// Tells it to stop in good order.
+    pub(super) fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// How it has ended, if it has.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.ending.lock().clone()
+    }
+}
+
+/// The process of a node, and the handle to it.
+pub(super) fn node_process(
+    config: Config,
+    limits: Limits,
+    way: Way,
+    disk: Disk,
+) -> (impl Future<Output = ()> + Send + 'static, NodeHandle) {
+    let handle = NodeHandle {
+        stop: Arc::default(),
+        ending: Arc::default(),
+        metrics: Arc::new(Metrics::new(
+            "simulated",
+            config.node.id,
+            &config.cluster.name,
+        )),
+    };
+    let ours = handle.clone();
+    let id = config.node.id;
+    let main = async move {
+        let host = Arc::new(SimHost {
+            ip: node_ip(id),
+            way,
+            disk,
+            limits,
+        });
+        let ending = match Node::start_on(host, config, ours.metrics.clone()).await {
+            Err(error) => Ending::Failed(error.to_string()),
+            Ok(mut node) => {
+                let failed = tokio::select! {
+                    error = node.failed() => Some(error),
+                    () = ours.stop.notified() => None,
+                };
+                match failed {
+                    Some(error) => Ending::Failed(error.to_string()),
+                    None => {
+                        node.shutdown().await;
+                        Ending::Stopped
+                    }
+                }
+            }
+        };
+        *ours.ending.lock() = Some(ending);
+    };
+    (main, handle)
+}

@@ -1,0 +1,343 @@
+//! One run of one seed, in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use huntlog_machine::Limits;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use super::clients::{
+    self, Claimer, Operator, Phase, Producer, Reader, Subscriber, Watcher, log_key,
+};
+use super::interpose;
+use super::middlebox::{Middlebox, Mischief};
+use super::nemesis::Nemesis;
+use super::net::Link;
+use super::node::Setup;
+use super::random::Random;
+use super::trace::Trace;
+use super::world::World;
+use crate::check::{Minimum, judge};
+use crate::history::History;
+
+/// Everything has to be answered so long after the last fault is healed: the
+/// longest deadline of a client, a stalled disk's last sync, and some elections.
+const RECOVERY: Duration = Duration::from_secs(40);
+
+/// Errors that what was done explains, by a part of their text: of a disk that
+/// was made to fail, and of a node that was removed.
+const EXPLAINED: [&str; 2] = ["the storage has failed", "was removed from the cluster"];
+
+/// What is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub seed: u64,
+    /// Simulated time under faults.
+    pub chaos: Duration,
+    /// Prints the trace.
+    pub shown: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outcome {
+    pub seed: u64,
+    /// What must not have happened; empty when all is well.
+    pub violations: Vec<String>,
+    /// A hash of the trace, and its lines.
+    pub trace: (u64, u64),
+    pub simulated_ms: u64,
+    pub nodes: u64,
+    pub faults: u64,
+    pub ok_ops: u64,
+    /// Every count of what has happened.
+    pub coverage: Vec<(String, u64)>,
+}
+
+/// Runs `plan`. From now on this process lives in simulated time.
+pub fn run(plan: Plan) -> (Outcome, History) {
+    interpose::begin(plan.seed);
+    let trace = Trace::begin(plan.shown);
+    let mut random = Random::new(plan.seed, 0);
+    let nodes = if random.one_in(3) { 5 } else { 3 };
+    let setup = Setup {
+        snapshot_bytes: 20_000 << random.below(6),
+        snapshot_every: Duration::from_secs(2 + random.below(20)),
+        retention_bytes: random.one_in(2).then(|| 600_000 + random.below(1_500_000)),
+        limits: limits(&mut random),
+    };
+    let usual = Link {
+        latency: Duration::from_micros(100)..Duration::from_micros(300 + random.below(3_000)),
+        ..Link::default()
+    };
+    let middlebox = random.one_in(3).then(|| {
+        let mischief = Mischief {
+            repeat_per_mille: random.below(150),
+            delay_per_mille: random.below(100),
+            lose_per_mille: random.below(30),
+        };
+        Middlebox::new(Random::new(plan.seed, 4), mischief)
+    });
+    let mut world = World::new(
+        plan.seed,
+        setup,
+        usual,
+        trace.clone(),
+        operator(&mut random),
+        middlebox,
+    );
+    let ids: Vec<u64> = (1..=nodes).collect();
+    *world.shared.members.lock() = ids.clone();
+    for id in &ids {
+        world.add_node(*id, &ids);
+    }
+    world.add_operator();
+    let ready = world.run_until(Duration::from_secs(30), |world| world.operator.is_set_up());
+    let mut stages = Stages {
+        world,
+        nemesis: Nemesis::new(plan.seed, nodes),
+        random,
+        subscribers: Vec::new(),
+        readers: Vec::new(),
+    };
+    if ready {
+        stages.populate();
+        stages.chaos(plan.chaos);
+        stages.recover();
+    } else {
+        stages.fault("no cluster formed, and nothing is broken yet".to_owned());
+    }
+    let Stages {
+        mut world, nemesis, ..
+    } = stages;
+    world.keep_all_counts();
+    let history = world.shared.recorder.history();
+    let minimum = Minimum {
+        ok_ops: 20,
+        faults: 2,
+    };
+    let judgement = judge(&history, minimum);
+    let mut violations = std::mem::take(&mut world.violations);
+    violations.extend(judgement.violations.iter().map(ToString::to_string));
+    if violations.is_empty() {
+        let too_little = judgement.insufficient.iter();
+        violations.extend(too_little.map(|why| format!("no verdict: {why}")));
+    }
+    violations.extend(world.shared.seen.lock().violations.iter().cloned());
+    violations.extend(unexpected(trace.errors()));
+    violations.extend(
+        trace
+            .panics()
+            .into_iter()
+            .map(|text| format!("a panic: {text}")),
+    );
+    let outcome = Outcome {
+        seed: plan.seed,
+        violations,
+        trace: trace.digest(),
+        simulated_ms: u64::try_from(world.now.as_millis()).unwrap_or(u64::MAX),
+        nodes,
+        faults: nemesis.landed(),
+        ok_ops: judgement.counts.total().ok,
+        coverage: world.shared.coverage.lock().rows(),
+    };
+    (outcome, history)
+}
+
+/// What has been logged as an error, though nothing that was done explains it.
+fn unexpected(errors: Vec<String>) -> impl Iterator<Item = String> {
+    let explained = |line: &String| EXPLAINED.iter().any(|part| line.contains(part));
+    errors
+        .into_iter()
+        .filter(move |line| !explained(line))
+        .map(|line| format!("an error in the log: {line}"))
+}
+
+/// Bounds that a short run reaches, in some worlds.
+fn limits(random: &mut Random) -> Limits {
+    let mut limits = Limits::default();
+    if random.one_in(3) {
+        limits.session_idle_ms = 2_000 + random.below(6_000);
+        limits.idle_step_ms_max = 1_000;
+    }
+    if random.one_in(3) {
+        limits.result_budget_bytes = 500 + random.below(20_000);
+        limits.results_per_session = 1 + u32::try_from(random.below(8)).expect("a few");
+    }
+    limits
+}
+
+fn operator(random: &mut Random) -> Arc<Operator> {
+    let limits = (0..random.below(4)).map(|_| 1 + random.below(2)).collect();
+    Arc::new(Operator {
+        keys: 1 + random.below(3),
+        limits,
+        players: 2 + random.below(4),
+        state: Mutex::new(clients::OperatorState::new(Random::new(random.next(), 0))),
+        ordered: Notify::new(),
+    })
+}
+
+struct Stages {
+    world: World,
+    nemesis: Nemesis,
+    random: Random,
+    subscribers: Vec<Arc<Subscriber>>,
+    readers: Vec<(u64, Arc<Reader>)>,
+}
+
+impl Stages {
+    fn fault(&mut self, what: String) {
+        self.world.trace.line(&format!("violation: {what}"));
+        self.world.violations.push(what);
+    }
+
+    fn own(&mut self) -> Random {
+        Random::new(self.random.next(), 0)
+    }
+
+    /// The clients of the run.
+    fn populate(&mut self) {
+        let operator = self.world.operator.clone();
+        let (keys, claims) = (operator.keys, operator.limits.len() as u64);
+        let random = Mutex::new(self.own());
+        self.world.add_client(Arc::new(Watcher { random }));
+        let producers = 2 + self.random.below(4);
+        let mut sessions = 0;
+        for serial in 0..producers {
+            // Some share a session, and fence each other.
+            if serial == 0 || !self.random.one_in(4) {
+                sessions += 1;
+            }
+            let producer = Producer {
+                session: format!("producer-{sessions}"),
+                serial,
+                keys,
+                window: 1 + usize::try_from(self.random.below(8)).expect("a few"),
+                pace: match self.random.below(4) {
+                    // Now and then longer than sessions are kept.
+                    0 => Duration::from_millis(1_000 + self.random.below(6_000)),
+                    _ => Duration::from_millis(5 + self.random.below(200)),
+                },
+                values_max: 900 * keys / producers,
+                disk: Mutex::new(clients::ProducerDisk::new(self.own())),
+            };
+            self.world.add_client(Arc::new(producer));
+        }
+        for serial in 0..1 + self.random.below(3) {
+            let reader = Arc::new(Reader {
+                serial,
+                keys,
+                claims,
+                pace: Duration::from_millis(20 + self.random.below(400)),
+                disk: Mutex::new(clients::ReaderDisk::new(self.own())),
+            });
+            let number = self.world.add_client(reader.clone());
+            self.readers.push((number, reader));
+        }
+        for index in 0..keys {
+            let subscriber = Arc::new(Subscriber {
+                serial: index,
+                key: log_key(index),
+                disk: Mutex::new(clients::SubscriberDisk::new(self.own())),
+            });
+            self.world.add_client(subscriber.clone());
+            self.subscribers.push(subscriber);
+        }
+        for serial in 0..operator.players.min(if claims > 0 { u64::MAX } else { 0 }) {
+            let claimer = Claimer {
+                serial,
+                limits: operator.limits.clone(),
+                disk: Mutex::new(clients::ClaimerDisk::new(self.own())),
+            };
+            self.world.add_client(Arc::new(claimer));
+        }
+    }
+
+    fn chaos(&mut self, time: Duration) {
+        let end = self.world.now + time;
+        while self.world.now < end {
+            self.nemesis.act(&mut self.world);
+            self.world.tick();
+        }
+    }
+
+    /// Heals everything, and proves that the cluster lives.
+    fn recover(&mut self) {
+        self.nemesis.heal(&mut self.world);
+        self.world.phase.send_replace(Phase::Healed);
+        let answered = |world: &mut World| {
+            world
+                .clients
+                .values()
+                .all(|client| client.program.done(Phase::Healed))
+        };
+        if !self.world.run_until(RECOVERY, answered) {
+            let waiting = self.waiting(Phase::Healed);
+            self.fault(format!(
+                "liveness: {} s after everything was healed nothing is acknowledged to {waiting}",
+                RECOVERY.as_secs()
+            ));
+            return;
+        }
+        self.world.phase.send_replace(Phase::Draining);
+        let settled = |world: &mut World| {
+            let members = world.members();
+            world.shared.seen.lock().settled(&members)
+                && world
+                    .clients
+                    .values()
+                    .all(|client| client.process.is_some() && client.program.quiet())
+        };
+        if !self.world.run_until(RECOVERY, settled) {
+            let waiting = self.waiting(Phase::Draining);
+            let nodes = format!("{:?}", self.world.shared.seen.lock().brief());
+            self.fault(format!(
+                "liveness: nodes do not come to the same: {nodes}; waiting: {waiting}"
+            ));
+            return;
+        }
+        self.drain();
+    }
+
+    /// Reads everything to its end.
+    fn drain(&mut self) {
+        let end = self.world.shared.seen.lock().end_offset();
+        for subscriber in &self.subscribers {
+            subscriber.drain_to(end);
+        }
+        let readers = self.readers.clone();
+        for (number, reader) in &readers[..1] {
+            self.world.run_client(*number, |shared, ip| {
+                reader.clone().finish(shared, ip).boxed()
+            });
+        }
+        let subscribers = self.subscribers.clone();
+        let drained = move |_: &mut World| {
+            readers[0].1.finished()
+                && subscribers
+                    .iter()
+                    .all(|subscriber| clients::Program::done(&**subscriber, Phase::Draining))
+        };
+        if !self.world.run_until(RECOVERY, drained) {
+            let waiting = self.waiting(Phase::Draining);
+            self.fault(format!(
+                "liveness: not everything is read to its end by {waiting}"
+            ));
+        }
+    }
+
+    fn waiting(&self, phase: Phase) -> String {
+        let waiting: Vec<String> = self
+            .world
+            .clients
+            .values()
+            .filter(|client| !client.program.done(phase))
+            .map(|client| client.program.name())
+            .collect();
+        waiting.join(", ")
+    }
+}

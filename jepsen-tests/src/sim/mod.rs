@@ -21,6 +21,7 @@ mod coverage;
 mod disk;
 mod host;
 mod interpose;
+mod invariants;
 mod middlebox;
 mod nemesis;
 mod net;

@@ -204,7 +204,10 @@ impl Stages {
         let operator = self.world.operator.clone();
         let (keys, claims) = (operator.keys, operator.limits.len() as u64);
         let random = Mutex::new(self.own());
-        self.world.add_client(Arc::new(Watcher { random }));
+        self.world.add_client(Arc::new(Watcher {
+            random,
+            questions: 1.into(),
+        }));
         let producers = 2 + self.random.below(4);
         let mut sessions = 0;
         for serial in 0..producers {
@@ -310,11 +313,11 @@ impl Stages {
             subscriber.drain_to(end);
         }
         let readers = self.readers.clone();
-        for (number, reader) in &readers[..1] {
-            self.world.run_client(*number, |shared, ip| {
-                reader.clone().finish(shared, ip).boxed()
-            });
-        }
+        let members = self.world.members();
+        let (number, reader) = readers[0].clone();
+        self.world.run_client(number, move |shared, ip| {
+            reader.finish(shared, ip, members).boxed()
+        });
         let subscribers = self.subscribers.clone();
         let drained = move |_: &mut World| {
             readers[0].1.finished()

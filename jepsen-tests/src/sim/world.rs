@@ -224,7 +224,7 @@ impl World {
         let done = middle.map(Middlebox::done).unwrap_or_default();
         let disks: Vec<_> = self.nodes.values().map(|node| node.disk.counts()).collect();
         let mut coverage = self.shared.coverage.lock();
-        coverage.leaders = self.shared.seen.lock().terms.len() as u64;
+        coverage.leaders = self.shared.seen.lock().leaders.leaderships();
         coverage.requests_repeated = done.repeated;
         coverage.requests_delayed = done.delayed;
         coverage.requests_lost = done.lost;
@@ -448,5 +448,7 @@ impl World {
 /// What a node may stop for by itself, to be started again: its disk has failed
 /// it, as it was made to.
 fn tolerable(reason: &str) -> bool {
-    reason.contains("storage failed") || reason.contains("Input/output error")
+    ["storage failed", "simulated EIO", "Input/output error"]
+        .iter()
+        .any(|part| reason.contains(part))
 }

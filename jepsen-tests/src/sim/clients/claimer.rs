@@ -24,11 +24,17 @@ pub(in crate::sim) struct Claimer {
 pub(in crate::sim) struct Disk {
     random: Random,
     claimed: usize,
+    /// A claim is under way.
+    busy: bool,
 }
 
 impl Disk {
     pub(in crate::sim) fn new(random: Random) -> Self {
-        Self { random, claimed: 0 }
+        Self {
+            random,
+            claimed: 0,
+            busy: false,
+        }
     }
 }
 
@@ -44,14 +50,17 @@ impl Program for Claimer {
                 let mut disk = self.disk.lock();
                 shared.connect(ip, None, &mut disk.random)
             };
+            self.disk.lock().busy = false;
             while self.disk.lock().claimed < self.limits.len() {
                 let pause = Duration::from_millis(self.disk.lock().random.below(6_000));
                 shared.pause(pause).await;
                 if shared.phase() == Phase::Draining {
                     return;
                 }
+                self.disk.lock().busy = true;
                 let session = format!("claimer-{}", self.serial);
                 let Ok(producer) = client.session(&session).await else {
+                    self.disk.lock().busy = false;
                     continue;
                 };
                 let index = {
@@ -97,12 +106,17 @@ impl Program for Claimer {
                         Disposition::Unknown => invoked.info(error),
                     },
                 }
+                self.disk.lock().busy = false;
             }
         })
     }
 
     fn done(&self, _: Phase) -> bool {
         true
+    }
+
+    fn quiet(&self) -> bool {
+        !self.disk.lock().busy
     }
 
     fn name(&self) -> String {

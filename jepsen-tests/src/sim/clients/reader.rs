@@ -44,7 +44,7 @@ impl Program for Reader {
             while shared.phase() != Phase::Draining {
                 let key = log_key(self.disk.lock().random.below(self.keys));
                 let stale = self.disk.lock().random.one_in(4);
-                self.read(&shared, ip, &key, stale, false).await;
+                self.read(&shared, ip, &key, stale, None).await;
                 if self.claims > 0 && self.disk.lock().random.one_in(4) {
                     self.who(&shared, ip).await;
                 }
@@ -63,13 +63,21 @@ impl Program for Reader {
 }
 
 impl Reader {
-    async fn read(&self, shared: &Shared, ip: IpAddr, key: &str, stale: bool, whole: bool) -> bool {
+    /// Reads a key from a node, any if none is named.
+    async fn read(
+        &self,
+        shared: &Shared,
+        ip: IpAddr,
+        key: &str,
+        stale: bool,
+        whole: Option<u64>,
+    ) -> bool {
         let (client, node, place) = {
             let mut disk = self.disk.lock();
             let members = shared.members.lock().clone();
-            let node = *disk.random.pick(&members);
+            let node = whole.unwrap_or_else(|| *disk.random.pick(&members));
             let known = disk.places.get(key).copied().unwrap_or_default();
-            let place = if whole || disk.random.one_in(8) {
+            let place = if whole.is_some() || disk.random.one_in(8) {
                 Place::default()
             } else {
                 known
@@ -188,11 +196,20 @@ impl Reader {
         true
     }
 
-    /// Reads every key whole, once nothing is appended any more.
-    pub(in crate::sim) async fn finish(self: Arc<Self>, shared: Shared, ip: IpAddr) {
+    /// Reads every key whole from each of `members`, once nothing is appended any
+    /// more.
+    pub(in crate::sim) async fn finish(
+        self: Arc<Self>,
+        shared: Shared,
+        ip: IpAddr,
+        members: Vec<u64>,
+    ) {
         for index in 0..self.keys {
-            while !self.read(&shared, ip, &log_key(index), false, true).await {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+            for node in &members {
+                let key = log_key(index);
+                while !self.read(&shared, ip, &key, false, Some(*node)).await {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
             self.disk.lock().finished += 1;
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -11,6 +12,7 @@ use huntlog_client::proto::{PartitionStatus, Role};
 use parking_lot::Mutex;
 
 use super::{Phase, Program, Shared};
+use crate::sim::invariants::{LeadersRise, Said, SameState};
 use crate::sim::random::Random;
 
 const PACE: Duration = Duration::from_millis(100);
@@ -20,49 +22,37 @@ const PACE: Duration = Duration::from_millis(100);
 pub(in crate::sim) struct Seen {
     /// The last one that said of itself that it leads.
     pub(in crate::sim) leader: Option<u64>,
-    /// Who led which term.
-    pub(in crate::sim) terms: BTreeMap<u64, u64>,
-    /// By log index: the digest, and who said it first.
-    digests: BTreeMap<u64, (Vec<u8>, u64)>,
+    pub(in crate::sim) leaders: LeadersRise,
+    states: SameState,
     /// The latest status of each node.
-    pub(in crate::sim) nodes: BTreeMap<u64, PartitionStatus>,
+    nodes: BTreeMap<u64, PartitionStatus>,
+    /// The number of the latest question that each has answered.
+    answered: BTreeMap<u64, u64>,
     pub(in crate::sim) violations: Vec<String>,
 }
 
 impl Seen {
-    fn note(&mut self, node: u64, status: PartitionStatus) {
+    /// What `node` answered to the question `number`. Answers that were overtaken
+    /// tell nothing about now.
+    fn note(&mut self, node: u64, number: u64, status: PartitionStatus) {
+        let latest = self.answered.entry(node).or_default();
+        if number <= *latest {
+            return;
+        }
+        *latest = number;
+        let said = Said {
+            node,
+            term: status.term,
+            leader: status.leader_id,
+            applied: status.digest_log_index,
+            digest: status.digest.to_vec(),
+        };
         if status.role() == Role::Leader {
             self.leader = Some(node);
-            // Raft, figure 3: election safety.
-            let first = *self.terms.entry(status.term).or_insert(node);
-            if first != node {
-                self.violations.push(format!(
-                    "election safety: nodes {first} and {node} both led term {}",
-                    status.term
-                ));
-            }
         }
-        if !status.digest.is_empty() {
-            let digest = status.digest.to_vec();
-            let (first, said_by) = self
-                .digests
-                .entry(status.digest_log_index)
-                .or_insert_with(|| (digest.clone(), node));
-            if *first != digest {
-                self.violations.push(format!(
-                    "I7: at log index {} node {node} has another digest than node {said_by} had",
-                    status.digest_log_index
-                ));
-            }
-        }
-        if let Some(before) = self.nodes.get(&node)
-            && before.term > status.term
-        {
-            self.violations.push(format!(
-                "Raft, figure 2: node {node} went back from term {} to {}",
-                before.term, status.term
-            ));
-        }
+        let judged = [self.leaders.see(&said), self.states.see(&said)];
+        self.violations
+            .extend(judged.into_iter().filter_map(Result::err));
         self.nodes.insert(node, status);
     }
 
@@ -115,6 +105,8 @@ impl Seen {
 
 pub(in crate::sim) struct Watcher {
     pub(in crate::sim) random: Mutex<Random>,
+    /// Asked so far, by all lives of the process.
+    pub(in crate::sim) questions: AtomicU64,
 }
 
 impl Program for Watcher {
@@ -122,6 +114,7 @@ impl Program for Watcher {
         Box::pin(async move {
             let mut clients = BTreeMap::new();
             loop {
+                let number = self.questions.fetch_add(1, Ordering::Relaxed);
                 let members = shared.members.lock().clone();
                 for node in members {
                     let client = clients
@@ -134,7 +127,7 @@ impl Program for Watcher {
                         if let Ok(Ok(status)) = asked.await
                             && let Some(partition) = status.partitions.into_iter().next()
                         {
-                            seen.lock().note(node, partition);
+                            seen.lock().note(node, number, partition);
                         }
                     });
                 }

@@ -164,6 +164,8 @@ pub const LOG_READ_ENTRIES_MAX: u64 = 4096;
 
 /// `Read` streams that are open on a node at once.
 pub const READS_MAX: usize = 256;
+/// What is prepared for all of them together.
+pub const READ_BUFFERS_BYTES_MAX: usize = 128 * MIB;
 /// `Read` and `Subscribe` streams that a node passes on from another at once: it
 /// keeps less history than the other.
 pub const FORWARDED_READS_MAX: usize = 128;
@@ -184,9 +186,8 @@ pub const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Subscribers of a node.
 pub const SUBSCRIBERS_MAX: usize = 4096;
-/// What is prepared for one subscriber and not yet sent; past it the subscriber
-/// is disconnected with the offset to resume from.
-pub const SUBSCRIBER_BUFFER_BYTES_MAX: usize = MIB;
+/// What is prepared for one reader or subscriber and not yet sent.
+pub const READER_BUFFER_BYTES_MAX: usize = MIB;
 /// What is prepared for all subscribers of a node together.
 pub const SUBSCRIBER_BUFFERS_BYTES_MAX: usize = 128 * MIB;
 /// A reader or subscriber that takes nothing for this long is disconnected with
@@ -201,10 +202,15 @@ const _: () = assert!(
 );
 // What is being proposed can be replicated from memory.
 const _: () = assert!(ENTRIES_IN_FLIGHT_MAX * ENTRY_BYTES_TARGET <= TAIL_CACHE_BYTES);
-const _: () = assert!(READ_MESSAGE_BYTES_TARGET <= SUBSCRIBER_BUFFER_BYTES_MAX);
-const _: () = assert!(SUBSCRIBER_BUFFER_BYTES_MAX <= SUBSCRIBER_BUFFERS_BYTES_MAX);
-// Whatever is prepared, there is room for the largest message.
-const _: () = assert!(READ_MESSAGE_BYTES_MAX <= SUBSCRIBER_BUFFERS_BYTES_MAX);
+const _: () = assert!(READ_MESSAGE_BYTES_TARGET <= READER_BUFFER_BYTES_MAX);
+const _: () = assert!(READER_BUFFER_BYTES_MAX <= SUBSCRIBER_BUFFERS_BYTES_MAX);
+const _: () = assert!(READER_BUFFER_BYTES_MAX <= READ_BUFFERS_BYTES_MAX);
+// Whatever is prepared ahead, in a half of each budget, there is room for the
+// largest message in the other.
+const _: () = assert!(READ_MESSAGE_BYTES_MAX <= SUBSCRIBER_BUFFERS_BYTES_MAX / 2);
+const _: () = assert!(READ_MESSAGE_BYTES_MAX <= READ_BUFFERS_BYTES_MAX / 2);
+// And there is for a message of the usual size to every reader.
+const _: () = assert!(READS_MAX * READ_MESSAGE_BYTES_TARGET <= READ_BUFFERS_BYTES_MAX / 2);
 // A client with tonic's default limit can read what we send.
 const _: () = assert!(READ_MESSAGE_BYTES_MAX < 4 * MIB);
 

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::error::{ApiError, Resource};
 use super::forward::Leader;
+use super::message_budget::MessageBudget;
 use super::replica_status::{LeaderContact, watch_leader};
 use crate::admin_http::Health;
 use crate::cluster::MemberChanger;
@@ -47,8 +48,9 @@ pub struct NodeContext {
     stopping: AtomicBool,
     append_budget: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    read_budget: MessageBudget,
     subscribers: Arc<Semaphore>,
-    subscriber_budget: Arc<Semaphore>,
+    subscriber_budget: MessageBudget,
     forwarded_reads: Arc<Semaphore>,
 }
 
@@ -81,10 +83,9 @@ impl NodeContext {
             stopping: AtomicBool::new(false),
             append_budget: Arc::new(Semaphore::new(limits::IN_FLIGHT_APPENDS_MAX)),
             reads: Arc::new(Semaphore::new(limits::READS_MAX)),
+            read_budget: MessageBudget::new(limits::READ_BUFFERS_BYTES_MAX),
             subscribers: Arc::new(Semaphore::new(limits::SUBSCRIBERS_MAX)),
-            subscriber_budget: Arc::new(Semaphore::new(
-                limits::SUBSCRIBER_BUFFERS_BYTES_MAX / super::follow::BUDGET_UNIT_BYTES,
-            )),
+            subscriber_budget: MessageBudget::new(limits::SUBSCRIBER_BUFFERS_BYTES_MAX),
             forwarded_reads: Arc::new(Semaphore::new(limits::FORWARDED_READS_MAX)),
         }
     }
@@ -281,9 +282,13 @@ impl NodeContext {
             })
     }
 
-    /// What is prepared for all subscribers together, in units of
-    /// [`super::follow::BUDGET_UNIT_BYTES`].
-    pub(super) fn subscriber_budget(&self) -> &Arc<Semaphore> {
+    /// What is prepared for all readers together.
+    pub(super) fn read_budget(&self) -> &MessageBudget {
+        &self.read_budget
+    }
+
+    /// What is prepared for all subscribers together.
+    pub(super) fn subscriber_budget(&self) -> &MessageBudget {
         &self.subscriber_budget
     }
 }

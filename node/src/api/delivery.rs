@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use futures::Stream;
 use huntlog_proto::v1;
 use parking_lot::Mutex;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tonic::Status;
 
@@ -124,36 +125,39 @@ impl<T> Delivery<T> {
                     return Ok(());
                 }
             }
-            if tokio::time::timeout(limits::READER_STALL_MAX, taken)
-                .await
-                .is_err()
-            {
-                self.stall();
-                return Err(Stopped::Stalled);
-            }
+            self.or_stalled(taken).await?;
         }
     }
 
-    /// Gives the client up when it takes nothing for
-    /// [`limits::READER_STALL_MAX`] although there is something to take.
-    /// Completes only then.
-    pub(super) async fn stalled(&self) -> Stopped {
+    /// Waits until the transport has sent everything, and gives the client up
+    /// when it takes nothing for [`limits::READER_STALL_MAX`].
+    ///
+    /// # Errors
+    /// When the client went away or has stalled.
+    pub(super) async fn emptied(&self) -> Result<(), Stopped> {
         loop {
             let taken = self.shared.taken.notified();
-            let untaken = {
-                let state = self.shared.state.lock();
-                !state.queue.is_empty() || state.in_hand.is_some()
-            };
-            if !untaken {
-                taken.await;
-            } else if tokio::time::timeout(limits::READER_STALL_MAX, taken)
-                .await
-                .is_err()
             {
-                self.stall();
-                return Stopped::Stalled;
+                let state = self.shared.state.lock();
+                if state.abandoned || state.end.is_some() {
+                    return Err(Stopped::Gone);
+                }
+                if state.queue.is_empty() && state.in_hand.is_none() {
+                    return Ok(());
+                }
             }
+            self.or_stalled(taken).await?;
         }
+    }
+
+    /// Waits for `taken`, for as long as a client may take nothing.
+    async fn or_stalled(&self, taken: Notified<'_>) -> Result<(), Stopped> {
+        tokio::time::timeout(limits::READER_STALL_MAX, taken)
+            .await
+            .map_err(|_| {
+                self.stall();
+                Stopped::Stalled
+            })
     }
 
     /// Watches over the delivery while somebody else delivers.
@@ -223,7 +227,7 @@ impl<T> State<T> {
     fn has_room_for(&self, size_bytes: usize) -> bool {
         self.queue.is_empty()
             || (self.queue.len() < limits::READ_MESSAGES_AHEAD_MAX
-                && self.queued_bytes + size_bytes <= limits::SUBSCRIBER_BUFFER_BYTES_MAX)
+                && self.queued_bytes + size_bytes <= limits::READER_BUFFER_BYTES_MAX)
     }
 
     fn wake(&mut self) {

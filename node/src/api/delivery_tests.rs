@@ -57,7 +57,7 @@ async fn no_more_is_queued_than_the_limits_allow() {
     );
 
     let (sender, _stream) = delivery(0);
-    let large = limits::SUBSCRIBER_BUFFER_BYTES_MAX;
+    let large = limits::READER_BUFFER_BYTES_MAX;
     let first = sender.send(message(1), large + 1, None).now_or_never();
     assert_eq!(first, Some(Ok(())), "one always has room");
     assert_eq!(sender.send(message(2), 1, None).now_or_never(), None);
@@ -172,21 +172,36 @@ async fn a_delivery_that_is_dropped_fails_the_stream() {
 }
 
 /// I11: a client that takes nothing holds no budget for long, even while its
-/// delivery waits for budget itself.
+/// delivery waits to go on.
 #[tokio::test(start_paused = true)]
 async fn who_takes_nothing_is_given_up_while_nothing_is_sent() {
     let budget = Arc::new(Semaphore::new(3));
     let permit = budget.clone().try_acquire_many_owned(3).expect("enough");
     let (delivery, mut stream) = delivery(0);
-    assert!(stream.next().now_or_never().is_none());
-    let idle = tokio::time::timeout(2 * limits::READER_STALL_MAX, delivery.stalled()).await;
-    assert!(idle.is_err(), "there is nothing to take");
+    assert_eq!(delivery.emptied().await, Ok(()), "there is nothing to take");
     delivery
         .send(message(1), SMALL, Some(permit))
         .await
         .expect("room");
     stream.next().await.expect("one").expect("no failure");
     assert_eq!(budget.available_permits(), 0, "it may not have been sent");
-    assert_eq!(delivery.stalled().await, Stopped::Stalled);
+    assert_eq!(delivery.emptied().await, Err(Stopped::Stalled));
     assert_eq!(budget.available_permits(), 3);
+}
+
+#[tokio::test]
+async fn a_delivery_is_empty_once_the_transport_asks_for_more() {
+    let (delivery, mut stream) = delivery(0);
+    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned();
+    delivery
+        .send(message(1), SMALL, permit.ok())
+        .await
+        .expect("room");
+    let emptied = delivery.emptied();
+    let mut emptied = std::pin::pin!(emptied);
+    assert_eq!(emptied.as_mut().now_or_never(), None, "queued");
+    stream.next().await.expect("one").expect("no failure");
+    assert_eq!(emptied.as_mut().now_or_never(), None, "in hand");
+    assert!(stream.next().now_or_never().is_none());
+    assert_eq!(emptied.await, Ok(()));
 }

@@ -1,25 +1,19 @@
 //! Reading the log for one client: history, and then what is applied, as
 //! messages of bounded size.
 
-use std::sync::Arc;
-
 use huntlog_machine::DecodeError;
 use huntlog_machine::history::CommittedEvent;
 use huntlog_proto::v1;
 use prost::Message as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::delivery::{Delivery, Stopped};
 use super::error::ApiError;
+use super::message_budget::{MessageBudget, shrink};
 use crate::limits;
 use crate::partition::{AppliedMark, EventReader, Flow, ReadEventsError, Replica};
 use crate::wire::committed_to_proto;
-
-/// The unit that the subscribers' common budget is counted in.
-pub(super) const BUDGET_UNIT_BYTES: usize = 1024;
-/// What a message may come to, reserved before it is made.
-const MESSAGE_BUDGET_UNITS: usize = limits::READ_MESSAGE_BYTES_MAX.div_ceil(BUDGET_UNIT_BYTES);
 
 /// Framing of an event within its message: a tag and a length.
 const EVENT_FRAMING_BYTES: usize = 5;
@@ -83,7 +77,7 @@ pub(super) struct Follower<T, F> {
     delivery: Delivery<T>,
     /// Makes a message of events and the offset to resume from.
     message: F,
-    budget: Option<Arc<Semaphore>>,
+    budget: MessageBudget,
     batch: Batch,
     permit: Option<OwnedSemaphorePermit>,
     /// When the last message was sent, or, before the first, when it began.
@@ -94,13 +88,13 @@ pub(super) struct Follower<T, F> {
 
 impl<T, F: Fn(Vec<v1::CommittedEvent>, u64) -> T> Follower<T, F> {
     /// Sends what `reader` finds, at most `max_events` (0: all), by way of
-    /// `delivery`; what is under way counts against `budget`, if there is one.
+    /// `delivery`; what is under way counts against `budget`.
     pub(super) fn new(
         partition: u32,
         reader: EventReader,
         delivery: Delivery<T>,
         max_events: u64,
-        budget: Option<Arc<Semaphore>>,
+        budget: MessageBudget,
         message: F,
     ) -> Self {
         Self {
@@ -173,7 +167,9 @@ impl<T, F: Fn(Vec<v1::CommittedEvent>, u64) -> T> Follower<T, F> {
 
     /// Reads on into the batch; whether `end` was reached.
     async fn chunk(&mut self, end: AppliedMark) -> Result<bool, Interruption> {
-        self.reserve().await?;
+        if self.permit.is_none() {
+            self.permit = Some(self.budget.reserve(&self.delivery).await?);
+        }
         let batch = &mut self.batch;
         let reached = self
             .reader
@@ -189,29 +185,10 @@ impl<T, F: Fn(Vec<v1::CommittedEvent>, u64) -> T> Follower<T, F> {
         Ok(reached)
     }
 
-    /// Waits for room for a message. Clients that take nothing meanwhile give up
-    /// theirs, so that there is room in the end.
-    async fn reserve(&mut self) -> Result<(), Stopped> {
-        if let (Some(budget), None) = (&self.budget, &self.permit) {
-            let units = u32::try_from(MESSAGE_BUDGET_UNITS).expect("a message is a few MiB");
-            self.permit = tokio::select! {
-                // Never closed.
-                permit = budget.clone().acquire_many_owned(units) => permit.ok(),
-                stopped = self.delivery.stalled() => return Err(stopped),
-            };
-        }
-        Ok(())
-    }
-
     /// Sends what there is, be it nothing but the offset to resume from.
     async fn flush(&mut self) -> Result<(), Interruption> {
         let bytes = self.batch.bytes;
-        let permit = self.permit.take().map(|mut permit| {
-            let used = (bytes / BUDGET_UNIT_BYTES + 1).min(permit.num_permits());
-            permit
-                .split(used)
-                .expect("no more is split off than there is")
-        });
+        let permit = self.permit.take().map(|permit| shrink(permit, bytes));
         let events = std::mem::take(&mut self.batch.events);
         self.batch.bytes = 0;
         let message = (self.message)(events, self.reader.next_offset());

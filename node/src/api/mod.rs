@@ -18,6 +18,7 @@ mod forward_guard;
 mod forward_read;
 mod hunt_service;
 mod member_calls;
+mod message_budget;
 mod page;
 mod reading;
 mod replica_status;

@@ -121,7 +121,7 @@ pub(super) async fn start_read(
         reader,
         delivery,
         request.max_events,
-        None,
+        context.read_budget().clone(),
         move |events, next_offset| v1::ReadResponse {
             partition,
             events,
@@ -182,7 +182,7 @@ pub(super) async fn start_subscribe(
         reader,
         delivery,
         0,
-        Some(context.subscriber_budget().clone()),
+        context.subscriber_budget().clone(),
         move |events, next_offset| v1::SubscribeResponse {
             partition,
             events,

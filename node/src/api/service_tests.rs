@@ -29,6 +29,9 @@ use crate::partition::{LogClock, Partition, PartitionParts, SnapshotEvery};
 use crate::raft::{LocalIdentity, MachineRules, MemberNode, Peers, RaftTimings};
 use crate::telemetry::Metrics;
 
+#[path = "read_budget_tests.rs"]
+mod read_budget;
+
 struct Cluster {
     context: Arc<NodeContext>,
     partition: Arc<Partition>,

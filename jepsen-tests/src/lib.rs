@@ -5,6 +5,7 @@ mod cluster;
 mod config;
 mod disk;
 mod injection;
+pub mod memory;
 mod node;
 
 pub use cluster::{Cluster, ClusterError, channel};

@@ -275,9 +275,22 @@ impl Cluster {
     pub async fn wait_for<T>(
         &self,
         what: &str,
+        condition: impl AsyncFnMut() -> Option<T>,
+    ) -> Result<T, ClusterError> {
+        self.wait_within(Duration::from_secs(30), what, condition)
+            .await
+    }
+
+    /// Waits for `condition`, no longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for`].
+    pub async fn wait_within<T>(
+        &self,
+        limit: Duration,
+        what: &str,
         mut condition: impl AsyncFnMut() -> Option<T>,
     ) -> Result<T, ClusterError> {
-        let limit = Duration::from_secs(30);
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             if let Some(value) = condition().await {

@@ -9,6 +9,7 @@ mod config;
 mod disk;
 pub mod history;
 mod injection;
+pub mod memory;
 mod node;
 pub mod sim;
 

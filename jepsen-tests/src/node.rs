@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::config::NodeSpec;
+use crate::memory;
 
 /// Why a process could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +117,25 @@ impl NodeProcess {
     /// Its process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
+    }
+
+    /// The most it has had in memory since it was started, or since the last
+    /// [`Self::forget_peak`].
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn peak_bytes(&self) -> Result<u64, ProcessError> {
+        memory::peak_bytes(self.pid().unwrap_or_default())
+            .map_err(|source| ProcessError::io("reading what a node has in memory", source))
+    }
+
+    /// What it has in memory now is its peak from here on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn forget_peak(&self) -> Result<(), ProcessError> {
+        memory::forget_peak(self.pid().unwrap_or_default())
+            .map_err(|source| ProcessError::io("resetting a node's peak of memory", source))
     }
 
     fn signal(&self, signal: Signal) -> Result<(), ProcessError> {

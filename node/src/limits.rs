@@ -232,6 +232,9 @@ pub const MEMBER_CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const REPLICATION_BYTES_MAX: usize = LOG_READ_BYTES_MAX;
 /// Entries of one AppendEntries message.
 pub const REPLICATION_ENTRIES_MAX: u64 = LOG_READ_ENTRIES_MAX;
+/// Entry bytes that a follower has taken from its leader's stream and not yet on
+/// its disk; the rest waits with the leader.
+pub const REPLICATION_IN_FLIGHT_BYTES_MAX: u32 = 32 * 1024 * 1024;
 /// Connections on the peer port: a few from each member, and what a failing
 /// network leaves behind until keepalive closes it.
 pub const PEER_CONNECTIONS_MAX: usize = 256;
@@ -281,6 +284,12 @@ pub const CLOCK_FRESH: Duration = Duration::from_secs(10);
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(1);
 
 const _: () = assert!(ENTRY_BYTES_MAX < PEER_MESSAGE_BYTES_MAX);
+// While some are on their way to the disk there is room for the next ones; and
+// they do not fill the storage's queue, which would stop Raft.
+const _: () = assert!(4 * ENTRY_BYTES_MAX <= REPLICATION_IN_FLIGHT_BYTES_MAX as usize);
+const _: () = assert!(
+    2 * REPLICATION_IN_FLIGHT_BYTES_MAX as usize <= huntlog_storage::limits::QUEUE_BYTES_MAX
+);
 const _: () = assert!(PEER_STREAM_WINDOW_BYTES <= PEER_CONNECTION_WINDOW_BYTES);
 // A full message fits the window, or every one would cost an extra round trip.
 const _: () = assert!(REPLICATION_BYTES_MAX < PEER_STREAM_WINDOW_BYTES as usize);

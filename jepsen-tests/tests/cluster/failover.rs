@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::support::check_all_nodes;
 
-const HUNT: &str = "pier";
+pub const HUNT: &str = "pier";
 
 pub type Acknowledged = BTreeMap<(String, u64), Vec<u64>>;
 
@@ -31,18 +31,7 @@ impl Load {
             ..ClientOptions::default()
         };
         let client = Client::connect(cluster.endpoints(), options).expect("addresses");
-        let setup = client.session("setup").await.expect("a session");
-        setup
-            .append_batch(vec![
-                event::hunt_created(HUNT, definition()),
-                event::hunt_opened(HUNT),
-            ])
-            .await
-            .expect("room")
-            .await
-            .expect("the hunt is created");
-        setup.close().await.expect("nothing is open");
-
+        open_hunt(&client).await;
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
@@ -98,7 +87,22 @@ impl Load {
     }
 }
 
-fn accepted_offset(outcome: &EventOutcome) -> u64 {
+/// Creates the hunt that all appends are for, if it is not there.
+pub async fn open_hunt(client: &Client) {
+    let setup = client.session("setup").await.expect("a session");
+    setup
+        .append_batch(vec![
+            event::hunt_created(HUNT, definition()),
+            event::hunt_opened(HUNT),
+        ])
+        .await
+        .expect("room")
+        .await
+        .expect("the hunt is created");
+    setup.close().await.expect("nothing is open");
+}
+
+pub fn accepted_offset(outcome: &EventOutcome) -> u64 {
     match &outcome.outcome {
         Some(Outcome::Accepted(accepted)) => accepted.offset,
         other => panic!("position reports are accepted, not {other:?}"),

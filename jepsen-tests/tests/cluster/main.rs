@@ -1,6 +1,7 @@
 //! Real clusters: what is acknowledged stays, whatever dies.
 
 mod answers;
+mod catch_up;
 mod clocks;
 mod damage;
 mod digests;

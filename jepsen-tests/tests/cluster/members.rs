@@ -12,7 +12,7 @@ use crate::support::get;
 use crate::support::{check_all_nodes, ended, huntctl};
 
 /// What a command came to.
-struct Answer {
+pub struct Answer {
     status: i32,
     json: Value,
     error: String,
@@ -20,7 +20,7 @@ struct Answer {
 
 impl Answer {
     #[track_caller]
-    fn done(self) -> Value {
+    pub fn done(self) -> Value {
         assert_eq!(self.status, 0, "{}", self.error);
         self.json
     }
@@ -34,7 +34,7 @@ impl Answer {
 }
 
 /// Runs huntctl against `endpoints` to its end.
-async fn ask(endpoints: &[String], arguments: &[&str]) -> Answer {
+pub async fn ask(endpoints: &[String], arguments: &[&str]) -> Answer {
     let mut command = huntctl(endpoints);
     command.args(["-o", "json"]).args(arguments);
     let output = command.output().await.expect("huntctl starts");
@@ -55,7 +55,7 @@ fn endpoints_of(cluster: &Cluster, ids: &[u64]) -> Vec<String> {
 }
 
 /// `add ID --peer-address A --client-address B`, or another command of a node.
-async fn with_node(endpoints: &[String], words: &[&str], node: &NodeSpec) -> Answer {
+pub async fn with_node(endpoints: &[String], words: &[&str], node: &NodeSpec) -> Answer {
     let (id, peer, client) = (
         node.id.to_string(),
         node.peer_address(),
@@ -67,8 +67,13 @@ async fn with_node(endpoints: &[String], words: &[&str], node: &NodeSpec) -> Ans
 }
 
 /// Starts a new node and waits until it waits to be given a cluster.
-async fn start_waiting(cluster: &mut Cluster, id: u64) -> NodeSpec {
-    let spec = cluster.prepare_node(id, "").expect("files").clone();
+pub async fn start_waiting(cluster: &mut Cluster, id: u64) -> NodeSpec {
+    start_waiting_with(cluster, id, "").await
+}
+
+/// As [`start_waiting`], with `extra` in the node's configuration.
+pub async fn start_waiting_with(cluster: &mut Cluster, id: u64, extra: &str) -> NodeSpec {
+    let spec = cluster.prepare_node(id, extra).expect("files").clone();
     cluster.node(id).start().expect("started");
     waits(cluster, id).await;
     spec

@@ -2,17 +2,23 @@
 //! does not notice.
 
 use std::fs;
+use std::time::Duration;
 
 use huntlog_jepsen::{Cluster, NodeProcess, NodeSpec, channel};
 use huntlog_proto::peer::peer_service_client::PeerServiceClient;
 use huntlog_proto::peer::{
-    AdoptRequest, AppendEntriesRequest, BallotVote, Header, HelloRequest, InstallSnapshotRequest,
-    LeaderId, MemberNode, ReadIndexRequest, SnapshotStart, TransferLeaderRequest, VoteRequest,
-    install_snapshot_request::Part,
+    AdoptRequest, AppendEntriesRequest, BallotVote, CompareDigestRequest, Header, HelloRequest,
+    InstallSnapshotRequest, LeaderId, MemberNode, ReadIndexRequest, SnapshotStart,
+    TransferLeaderRequest, VoteRequest, install_snapshot_request::Part,
 };
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use crate::support::ended;
+use crate::failover::Load;
+use crate::support::{check_all_nodes, ended};
+
+/// Thousands of questions are answered well within this.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A node whose configuration is that of `like`, changed by `change`, with a
 /// directory and addresses of its own.
@@ -253,4 +259,50 @@ async fn messages_of_another_protocol_cluster_or_node_are_refused() {
     assert_eq!(status.cluster_id, hello.cluster_id);
     assert_eq!(status.partitions[0].term, term, "nobody was impressed");
     assert_eq!(cluster.leader().await.expect("a leader"), leader);
+}
+
+/// A node that is no member, any more or yet, asks on and on while the members
+/// work: each of its requests has to be looked up among members that change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_who_is_no_member_can_not_bring_a_node_to_a_stop() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 8).await;
+    let leader = cluster.leader().await.expect("a leader");
+    let status = cluster.status(leader).await.expect("it answers");
+    let address = cluster.node(leader).spec().peer_address();
+    let channel = channel(&address).await.expect("it listens");
+    let peer = PeerServiceClient::new(channel);
+    let hello = peer.clone().hello(HelloRequest::default()).await;
+    let question = CompareDigestRequest {
+        header: Some(Header {
+            protocol_version: hello
+                .expect("who is there is told")
+                .get_ref()
+                .protocol_version,
+            cluster_id: status.cluster_id,
+            from_node_id: 9,
+            from_node_uuid: "9".repeat(32),
+            to_node_id: leader,
+            to_node_uuid: status.node_uuid,
+        }),
+        // Further than anybody is.
+        log_index: u64::MAX,
+        digest: vec![9; 16].into(),
+        ..CompareDigestRequest::default()
+    };
+    let mut asking = JoinSet::new();
+    for _ in 0..8 {
+        let (mut peer, question) = (peer.clone(), question.clone());
+        asking.spawn(async move {
+            for _ in 0..1_500 {
+                let answer = peer.compare_digest(question.clone()).await;
+                answer.expect("it is answered");
+            }
+        });
+    }
+    let asked = tokio::time::timeout(PATIENCE, asking.join_all()).await;
+    asked.expect("the node answers every question");
+    load.progress(&cluster, 20).await;
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
 }

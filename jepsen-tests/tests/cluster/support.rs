@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use huntlog_client::proto::event_service_client::EventServiceClient;
 use huntlog_client::proto::{CommittedEvent, Consistency, ReadRequest, Stale, consistency::Level};
 use huntlog_jepsen::{Cluster, NodeProcess, binary, channel};
+use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -109,6 +112,19 @@ pub async fn try_read_node(
     id: u64,
     end_offset: u64,
 ) -> Result<Vec<CommittedEvent>, Status> {
+    let mut events = Vec::new();
+    each_event(cluster, id, 0..end_offset, |event| events.push(event)).await?;
+    Ok(events)
+}
+
+/// Takes the events that the node `id` itself has, once it has those of
+/// `offsets`: from the first of these to its end.
+async fn each_event(
+    cluster: &Cluster,
+    id: u64,
+    offsets: Range<u64>,
+    mut take: impl FnMut(CommittedEvent),
+) -> Result<(), Status> {
     let address = cluster
         .nodes()
         .iter()
@@ -119,19 +135,19 @@ pub async fn try_read_node(
     let channel = channel(&address).await.expect("the node listens");
     let mut client = EventServiceClient::new(channel).max_decoding_message_size(16 << 20);
     let request = ReadRequest {
+        from_offset: offsets.start,
         consistency: Some(Consistency {
             level: Some(Level::Stale(Stale {
-                min_offset: end_offset,
+                min_offset: offsets.end,
             })),
         }),
         ..ReadRequest::default()
     };
     let mut stream = client.read(request).await?.into_inner();
-    let mut events = Vec::new();
     while let Some(response) = stream.message().await? {
-        events.extend(response.events);
+        response.events.into_iter().for_each(&mut take);
     }
-    Ok(events)
+    Ok(())
 }
 
 /// The end of the log as the leader knows it.
@@ -148,50 +164,68 @@ pub async fn end_offset(cluster: &Cluster) -> u64 {
 /// When an acknowledged event is missing or elsewhere (I2), a batch occurs
 /// twice (I3), offsets have gaps (I5), or nodes differ (I7).
 pub async fn check_all_nodes(cluster: &Cluster, acknowledged: &BTreeMap<(String, u64), Vec<u64>>) {
+    check_all_nodes_from(cluster, 0, acknowledged).await;
+}
+
+/// As [`check_all_nodes`], where nodes keep events only from `from_offset` on:
+/// what was acknowledged is there.
+pub async fn check_all_nodes_from(
+    cluster: &Cluster,
+    from_offset: u64,
+    acknowledged: &BTreeMap<(String, u64), Vec<u64>>,
+) {
     let end = end_offset(cluster).await;
-    let ids: Vec<u64> = cluster
-        .nodes()
-        .iter()
-        .filter(|node| node.runs())
-        .map(|node| node.spec().id)
-        .collect();
-    let mut first: Option<Vec<CommittedEvent>> = None;
-    for id in ids {
-        let events = read_node(cluster, id, end).await;
-        let mut batches: BTreeMap<(String, u64), Vec<u64>> = BTreeMap::new();
-        for (position, event) in events.iter().enumerate() {
-            assert_eq!(event.offset, position as u64, "I5: a gap on node {id}");
-            if !event.session.is_empty() {
-                batches
-                    .entry((event.session.clone(), event.sequence))
-                    .or_default()
-                    .push(event.offset);
-            }
-        }
+    let mut first: Option<Held> = None;
+    for node in cluster.nodes().iter().filter(|node| node.runs()) {
+        let id = node.spec().id;
+        let held = held_by(cluster, id, from_offset..end).await;
         for (batch, offsets) in acknowledged {
             assert_eq!(
-                batches.get(batch),
+                held.batches.get(batch),
                 Some(offsets),
                 "I2/I3: {batch:?} on node {id} is not where it was acknowledged"
             );
         }
-        match &first {
-            None => first = Some(events),
-            Some(first) => assert_eq!(first.len(), events.len(), "I7: node {id} differs"),
-        }
-        if let Some(first) = &first {
-            let same = first
-                .iter()
-                .zip(&read_node(cluster, id, end).await)
-                .all(|(a, b)| a == b);
-            assert!(same, "I7: node {id} has other events");
-        }
+        let first = first.get_or_insert_with(|| held.clone());
+        assert_eq!(first.events, held.events, "I7: node {id} differs");
+        assert!(first.hash == held.hash, "I7: node {id} has other events");
     }
     let (index, digests) = cluster.settled_digests().await.expect("nodes settle");
     assert!(
         digests.windows(2).all(|pair| pair[0] == pair[1]),
         "I7: digests differ at log index {index}"
     );
+}
+
+/// What a node holds, without the events themselves: they can be gigabytes.
+#[derive(Clone, Default)]
+struct Held {
+    /// The offsets of each batch's events.
+    batches: BTreeMap<(String, u64), Vec<u64>>,
+    events: u64,
+    /// Of every event, in order.
+    hash: u64,
+}
+
+async fn held_by(cluster: &Cluster, id: u64, offsets: Range<u64>) -> Held {
+    let mut held = Held::default();
+    let mut hash = DefaultHasher::new();
+    let read = each_event(cluster, id, offsets.clone(), |event| {
+        let expected = offsets.start + held.events;
+        assert_eq!(event.offset, expected, "I5: a gap on node {id}");
+        hash.write(&event.encode_to_vec());
+        held.events += 1;
+        if !event.session.is_empty() {
+            held.batches
+                .entry((event.session, event.sequence))
+                .or_default()
+                .push(event.offset);
+        }
+    });
+    read.await
+        .unwrap_or_else(|status| panic!("node {id} answers {status:?}"));
+    held.hash = hash.finish();
+    held
 }
 
 /// The recorded hunt, where it is there.

@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use huntlog_proto::peer;
 use huntlog_proto::peer::peer_service_server::PeerService;
-use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -160,17 +159,16 @@ impl PeerState {
                 header.to_node_id, header.to_node_uuid, own.node_id, own.node_uuid
             ));
         }
-        let metrics = partition.raft().server_metrics();
-        let metrics = metrics.borrow_watched();
-        let removed = || {
-            let committed = partition.committed_members();
-            committed.has_removed(header.from_node_id)
-        };
-        match metrics.membership_config.get_node(&header.from_node_id) {
-            None if removed() => refuse(format!(
-                "node {} was removed from the cluster",
-                header.from_node_id
-            )),
+        match partition.member(header.from_node_id) {
+            None if partition
+                .committed_members()
+                .has_removed(header.from_node_id) =>
+            {
+                refuse(format!(
+                    "node {} was removed from the cluster",
+                    header.from_node_id
+                ))
+            }
             Some(known) if known.uuid != header.from_node_uuid => refuse(format!(
                 "node {} is known with data directory {}, the sender has {}",
                 header.from_node_id, known.uuid, header.from_node_uuid

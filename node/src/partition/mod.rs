@@ -360,6 +360,17 @@ impl Partition {
             .collect()
     }
 
+    /// The member `id`, voter or learner.
+    ///
+    /// What the metrics lend is given back here: whoever borrows them a second
+    /// time waits for Raft, if it is about to write them, which waits for the
+    /// first.
+    pub fn member(&self, id: NodeId) -> Option<MemberNode> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.get_node(&id).cloned()
+    }
+
     /// Hands leadership to `to`, or to the follower that is most up to date,
     /// and answers once this node sees another lead.
     ///

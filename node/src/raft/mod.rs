@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 mod entry;
+mod in_flight;
 mod log_store;
 #[cfg(test)]
 mod log_store_suite;

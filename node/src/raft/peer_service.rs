@@ -9,18 +9,19 @@ use futures::{Stream, StreamExt as _};
 use huntlog_proto::peer;
 use openraft::ReadPolicy;
 use openraft::raft::{
-    AppendEntriesResponse, StreamAppendError, StreamAppendResult, TransferLeaderError,
-    TransferLeaderRequest,
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest,
 };
 use tokio::sync::Semaphore;
 use tonic::{Status, Streaming};
 
+use super::in_flight::InFlight;
 use super::peer_wire::{
     PeerWireError, append_from_proto, log_id_to_proto, optional_log_id, snapshot_meta_from_proto,
     vote_from_proto, vote_request_from_proto, vote_response_to_proto, vote_to_proto,
 };
 use super::snapshot::SnapshotReception;
-use super::{LogId, Raft, Snapshot, TypeConfig};
+use super::{Entry, LogId, Payload, Raft, Snapshot, TypeConfig};
 use crate::limits;
 
 /// One partition's Raft group, as its peers reach it.
@@ -70,6 +71,7 @@ impl PeerRaft {
         first: peer::AppendEntriesRequest,
         rest: impl Stream<Item = Result<peer::AppendEntriesRequest, Status>> + Send + 'static,
     ) -> BoxStream<'static, Result<peer::AppendEntriesResponse, Status>> {
+        let in_flight = InFlight::new(limits::REPLICATION_IN_FLIGHT_BYTES_MAX);
         // A message that does not parse, or a broken connection, ends the
         // stream: the leader opens another.
         let requests = futures::stream::once(async { Ok(first) })
@@ -81,13 +83,21 @@ impl PeerRaft {
                     None
                 }
             })
+            .then({
+                let in_flight = in_flight.clone();
+                move |request| take_room(in_flight.clone(), request)
+            })
             .take_while(|request| std::future::ready(request.is_some()))
             .filter_map(std::future::ready);
+        let answers = in_flight.answers();
         self.raft
             .stream_append(requests)
-            .map(|result| match result {
-                Ok(result) => Ok(stream_result_to_proto(result)),
-                Err(fatal) => Err(stopped(&fatal)),
+            .map(move |result| {
+                answers.answered();
+                match result {
+                    Ok(result) => Ok(stream_result_to_proto(result)),
+                    Err(fatal) => Err(stopped(&fatal)),
+                }
             })
             .boxed()
     }
@@ -209,6 +219,22 @@ impl PeerRaft {
             read_log_id: Some(log_id_to_proto(linearizer.read_log_id().log_id())),
         })
     }
+}
+
+/// Waits until there is room for the entries of `request`.
+async fn take_room(
+    in_flight: InFlight,
+    request: Option<AppendEntriesRequest<TypeConfig>>,
+) -> Option<AppendEntriesRequest<TypeConfig>> {
+    let request = request?;
+    let payload_bytes = |entry: &Entry| match &entry.payload {
+        Payload::Normal(data) => data.0.len(),
+        // Small, and rare.
+        Payload::Blank | Payload::Membership(_) => 0,
+    };
+    let bytes = request.entries.iter().map(payload_bytes).sum();
+    in_flight.take(bytes).await?;
+    Some(request)
 }
 
 fn invalid(error: PeerWireError) -> Status {

@@ -263,8 +263,10 @@ impl World {
 
     /// The nodes that have to come to the same in the end.
     pub(super) fn members(&self) -> Vec<u64> {
-        let seen = self.shared.seen.lock().members();
-        seen.unwrap_or_else(|| self.nodes.keys().copied().collect())
+        let stays = |id: &u64| self.nodes.get(id).is_some_and(|node| !node.retired);
+        let members = self.shared.seen.lock().members();
+        let members = members.unwrap_or_else(|| self.nodes.keys().copied().collect());
+        members.into_iter().filter(stays).collect()
     }
 
     /// Adds a client on a machine of its own, and starts it.

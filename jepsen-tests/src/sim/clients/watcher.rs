@@ -78,10 +78,15 @@ impl Seen {
         ends.max().unwrap_or_default()
     }
 
-    /// The members as the leader sees them; `None` when none is known.
+    /// The members as the node that is furthest sees them; `None` when nobody has
+    /// said anything.
     pub(in crate::sim) fn members(&self) -> Option<Vec<u64>> {
-        let leader = self.nodes.get(&self.leader?)?;
-        Some(leader.members.iter().map(|member| member.node_id).collect())
+        let furthest = self
+            .nodes
+            .values()
+            .max_by_key(|status| (status.applied_log_index, status.term))?;
+        let members = furthest.members.iter();
+        Some(members.map(|member| member.node_id).collect())
     }
 
     /// Whether all `nodes` are ready, agree on a leader among them, and have

@@ -33,7 +33,7 @@ impl Unit {
             Self::Millis if value < 10.0 => format!("{value:.3} ms"),
             Self::Millis => format!("{value:.1} ms"),
             Self::Seconds => format!("{value:.2} s"),
-            Self::Bytes if value >= 1e7 => format!("{:.1} MB", value / 1e6),
+            Self::Bytes if value >= 1e6 => format!("{:.1} MB", value / 1e6),
             Self::Bytes => format!("{value:.0} B"),
             Self::Count if value.fract() == 0.0 => format!("{value:.0}"),
             Self::Count => format!("{value:.1}"),

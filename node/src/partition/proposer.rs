@@ -258,6 +258,9 @@ impl Proposer {
             builder.push(&submission.command);
         }
         let metrics = &self.shared.metrics.proposer;
+        if let Some(oldest) = batch.first() {
+            metrics.queue_seconds.observe(oldest.submitted.elapsed());
+        }
         metrics.entry_bytes.observe(builder.len_bytes());
         metrics
             .entry_events

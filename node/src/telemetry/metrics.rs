@@ -164,6 +164,8 @@ metric_set! {
             "Events of the entries proposed here";
         entry_batches: Sizes = "entry_batches",
             "Batches of the entries proposed here";
+        queue_seconds: Seconds = "proposer_queue" in Unit::Seconds,
+            "How long the oldest append of an entry waited to be proposed";
         commit_seconds: Seconds = "commit" in Unit::Seconds,
             "From the proposal of an entry here to its commitment by a quorum";
         append_seconds: Seconds = "append" in Unit::Seconds,

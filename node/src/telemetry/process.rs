@@ -1,6 +1,6 @@
 //! The standard metrics of a process, read from /proc when they are asked for.
 //! Names and units are those of Prometheus's own client libraries; the bytes
-//! read and written are ours.
+//! read and written and the peak of memory are ours.
 
 use std::fmt;
 
@@ -54,6 +54,15 @@ impl Collector for ProcessCollector {
                 "process_threads",
                 "Threads of the process.",
                 &ConstGauge::new(stat.num_threads),
+            )?;
+        }
+        if let Ok(status) = process.status()
+            && let Some(peak_kib) = status.vmhwm
+        {
+            put(
+                "process_resident_memory_peak_bytes",
+                "Most memory that was ever resident.",
+                &ConstGauge::new(peak_kib * 1024),
             )?;
         }
         if let Ok(open) = process.fd_count() {

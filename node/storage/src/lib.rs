@@ -27,6 +27,9 @@ mod engine;
 mod entry;
 mod error;
 mod files;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod frame_codec;
 mod identity;
 mod index;
 mod indexer;

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::bench::args::BenchCommand;
 use crate::failure::EXIT_CODES;
 use crate::output::Format;
 use crate::time::parse_duration;
@@ -32,6 +34,22 @@ pub struct Arguments {
     pub output: Format,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// Reads the command line, or tells what is wrong with it and ends the
+    /// process. Also whether it names endpoints: those of the environment may be
+    /// meant for other commands.
+    pub fn parse_with_endpoints_given() -> (Self, bool) {
+        let matches = Self::command().get_matches();
+        let mut innermost = &matches;
+        while let Some((_, matches)) = innermost.subcommand() {
+            innermost = matches;
+        }
+        let given = innermost.value_source("endpoints") == Some(ValueSource::CommandLine);
+        let arguments = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        (arguments, given)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +88,9 @@ pub enum Command {
     Replay(ReplayArguments),
     /// Play a generated hunt and check every outcome that can be foreseen.
     Play(PlayArguments),
+    /// Measure how much a cluster takes, how long it takes, and what it costs.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Read everything back from each node and compare it with a ledger.
     Verify {
         /// What `replay` or `play` wrote with --ledger.
@@ -389,8 +410,6 @@ fn parse_member(text: &str) -> Result<NewNode, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -1,6 +1,7 @@
 //! huntctl: the command line tool of huntlog.
 
 mod args;
+mod bench;
 mod command;
 mod document;
 mod failure;
@@ -21,8 +22,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
 use huntlog_client::{Client, ClientOptions};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use args::{Arguments, ClusterCommand, Command, MemberCommand, NodeCommand};
@@ -42,14 +43,14 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(30);
 const CHANGE_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let (arguments, endpoints_given) = Arguments::parse_with_endpoints_given();
     log_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let result = runtime.block_on(run(arguments));
+    let result = runtime.block_on(run(arguments, endpoints_given));
     // Nothing that still runs in the background matters now.
     runtime.shutdown_background();
     Ok(match result {
@@ -75,7 +76,7 @@ fn log_to_stderr() {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<(), Failure> {
+async fn run(arguments: Arguments, endpoints_given: bool) -> Result<(), Failure> {
     let default = match arguments.command {
         Command::Replay(_) | Command::Play(_) => RUN_TIMEOUT,
         Command::Member(MemberCommand::Promote { .. } | MemberCommand::Replace { .. }) => {
@@ -94,6 +95,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         options.answer_timeout = CHANGE_ANSWER_TIMEOUT;
     }
     let format = arguments.output;
+    if let Command::Bench(bench) = arguments.command {
+        let endpoints = arguments.endpoints;
+        let work = bench::run(endpoints, endpoints_given, options, format, bench);
+        return interruptible(work).await;
+    }
     let client = Client::connect(&arguments.endpoints, options.clone())?;
     match arguments.command {
         Command::Event(command) => command::event::run(&client, format, command).await,
@@ -121,15 +127,19 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Replay(replay) => interruptible(replay::run(&client, format, replay)).await,
         Command::Play(play) => interruptible(play::run(&client, format, play)).await,
+        Command::Bench(_) => unreachable!("it connects by itself"),
         Command::Verify { ledger } => verify::run(&client, &options, format, &ledger).await,
     }
 }
 
-/// Stops at Ctrl-C with a message; what was submitted is seen through by the
-/// sessions when the same command runs again.
+/// Stops at Ctrl-C or SIGTERM with a message, after cleaning up; what was
+/// submitted is seen through by the sessions when the same command runs again.
 async fn interruptible(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(Failure::io("listening for SIGTERM"))?;
     tokio::select! {
         result = work => result,
         _ = tokio::signal::ctrl_c() => Err(Failure::Other("interrupted".to_owned())),
+        _ = terminate.recv() => Err(Failure::Other("terminated".to_owned())),
     }
 }

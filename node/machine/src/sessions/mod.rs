@@ -7,7 +7,7 @@
 //! they were new (I3).
 //!
 //! A session takes about 190 bytes beside its name (see the test
-//! `a_session_is_small` and the example `apply_rate`), and its results beyond
+//! `a_session_is_small` and the example `session_weight`), and its results beyond
 //! the last one share one budget with those of all others.
 
 mod recency;

@@ -1,0 +1,174 @@
+//! `huntctl bench`: how much a cluster takes, how long it takes, and what it
+//! costs.
+//!
+//! A benchmark runs against a cluster that is there, or against one that it
+//! spawns for itself. Load comes through the client library, as a program's
+//! would. What the nodes use, and where their time goes, comes from their own
+//! metrics: the difference between the end and the beginning of what is
+//! measured.
+
+pub mod args;
+mod assertion;
+mod check;
+mod exposition;
+mod failover;
+mod figures;
+mod history;
+mod load;
+mod observe;
+mod payload;
+mod readers;
+mod recorder;
+mod report;
+mod schedule;
+mod spawn;
+mod subscribers;
+mod under_load;
+
+use huntlog_client::{Client, ClientOptions, event, proto};
+
+use crate::command::cluster::survey;
+use crate::failure::Failure;
+use crate::output::Format;
+use crate::run::offset;
+use args::{BenchCommand, CommonArguments};
+use observe::Observer;
+use report::Report;
+use spawn::Spawned;
+
+/// Hunts created with one request.
+const HUNTS_AT_ONCE: usize = 1_000;
+
+/// How far the admin port is from the client port where nobody says otherwise,
+/// as in the sample configurations.
+const ADMIN_PORT_DISTANCE: u16 = 2;
+
+/// Where the load goes.
+pub struct Target {
+    spawned: Option<Spawned>,
+    endpoints: Vec<String>,
+    options: ClientOptions,
+    observer: Observer,
+    /// Names this benchmark's sessions and hunts.
+    name: String,
+}
+
+impl Target {
+    async fn prepare(
+        endpoints: Vec<String>,
+        options: ClientOptions,
+        common: &CommonArguments,
+    ) -> Result<Self, Failure> {
+        let spawned = match common.spawn {
+            Some(nodes) => Some(Spawned::start(nodes, common).await?),
+            None => None,
+        };
+        let (endpoints, admin) = match &spawned {
+            Some(cluster) => (cluster.endpoints(), cluster.admin_addresses()),
+            None if common.metrics.is_empty() => {
+                let admin = usual_admin_addresses(&endpoints, &options).await?;
+                (endpoints, admin)
+            }
+            None => (endpoints, common.metrics.clone()),
+        };
+        Ok(Self {
+            spawned,
+            endpoints,
+            options,
+            observer: Observer::new(admin).await,
+            name: format!("bench-{:08x}", rand::random::<u32>()),
+        })
+    }
+
+    /// A client with connections of its own.
+    fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(&self.endpoints, self.options.clone())?)
+    }
+
+    /// Hunts for the events, and the offset of the first.
+    async fn create_hunts(&self, count: u32) -> Result<(Vec<String>, u64), Failure> {
+        let hunts: Vec<String> = (0..count).map(|n| format!("{}-{n}", self.name)).collect();
+        let clue = proto::Clue {
+            id: "unasked".to_owned(),
+            title: "Nobody looks for it".to_owned(),
+            points: 1,
+            answers: vec!["nowhere".to_owned()],
+            ..Default::default()
+        };
+        let definition = proto::HuntDefinition {
+            title: "A benchmark's".to_owned(),
+            clues: vec![clue],
+            ..Default::default()
+        };
+        let producer = self
+            .client()?
+            .session(&format!("{}-hunts", self.name))
+            .await?;
+        let mut first = None;
+        for hunts in hunts.chunks(HUNTS_AT_ONCE) {
+            let created = hunts
+                .iter()
+                .map(|hunt| event::hunt_created(hunt, definition.clone()));
+            let appended = producer.append_batch(created.collect()).await?.await?;
+            let outcomes = appended.outcomes.unwrap_or_default();
+            let offsets: Option<Vec<u64>> = outcomes.iter().map(offset).collect();
+            let Some(offsets) = offsets.filter(|offsets| offsets.len() == hunts.len()) else {
+                let words = "the cluster does not create the benchmark's hunts";
+                return Err(Failure::Refused(words.to_owned()));
+            };
+            first = first.or_else(|| offsets.first().copied());
+        }
+        producer.close().await?;
+        Ok((hunts, first.expect("at least one hunt is created")))
+    }
+}
+
+/// Where the members' metrics are, unless their operator chose other ports.
+async fn usual_admin_addresses(
+    endpoints: &[String],
+    options: &ClientOptions,
+) -> Result<Vec<String>, Failure> {
+    let client = Client::connect(endpoints, options.clone())?;
+    let status = client.status().await;
+    status.map_err(|error| Failure::from(error).during(&endpoints.join(", ")))?;
+    let reports = survey(&client, options).await?;
+    let addresses = reports.iter().filter_map(|report| {
+        let (host, port) = report.address.rsplit_once(':')?;
+        let port: u16 = port.parse().ok()?;
+        Some(format!("{host}:{}", port.checked_add(ADMIN_PORT_DISTANCE)?))
+    });
+    Ok(addresses.collect())
+}
+
+pub async fn run(
+    endpoints: Vec<String>,
+    endpoints_given: bool,
+    mut options: ClientOptions,
+    format: Format,
+    command: BenchCommand,
+) -> Result<(), Failure> {
+    let assertions = command.check(endpoints_given)?;
+    if let Some(load) = command.load() {
+        options.connections = usize::from(load.connections);
+        options.max_buffered_bytes = load.buffer_bytes();
+    }
+    let mut target = Target::prepare(endpoints, options, command.common()).await?;
+    let report: Report = match &command {
+        BenchCommand::Append(bench) => {
+            under_load::run(&target, bench.common.runs, &bench.load, 0, 0).await?
+        }
+        BenchCommand::E2e(bench) => {
+            let (runs, subscribers) = (bench.common.runs, bench.subscribers);
+            under_load::run(&target, runs, &bench.load, subscribers, 0).await?
+        }
+        BenchCommand::Mix(bench) => {
+            let (runs, subscribers) = (bench.common.runs, bench.subscribers);
+            under_load::run(&target, runs, &bench.load, subscribers, bench.readers).await?
+        }
+        BenchCommand::Read(bench) => history::read(&target, bench).await?,
+        BenchCommand::Failover(bench) => failover::run(&mut target, bench).await?,
+        BenchCommand::Restart(bench) => history::restart(&mut target, bench).await?,
+    };
+    report.print(format, &command.kinds())?;
+    report.judge(&assertions)
+}

@@ -1,11 +1,17 @@
 """What a failed call says, taken from its status details."""
 
+import time
+
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from stubs import error_pb
+
+
+class GivenUp(Exception):
+    """The client's own clock was faster than the answer: there are no details."""
 
 
 class Refusal:
@@ -15,6 +21,8 @@ class Refusal:
         self.code = error.code()
         # Checks too that code and message are the same in both places.
         status = rpc_status.from_call(error)
+        if status is None and self.code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise GivenUp(error.details())
         assert status is not None, f"no details with {self.code}: {error.details()}"
         self.message = status.message
         self.info = self._only(status.details, error_details_pb2.ErrorInfo)
@@ -53,6 +61,18 @@ def refusal(call) -> Refusal:
     except grpc.RpcError as error:
         return Refusal(error)
     raise AssertionError(f"it did not fail: {answer}")
+
+
+def patiently(call):
+    """Repeats `call` as long as its failures say to."""
+    while True:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            refused = Refusal(error)
+            if not refused.retry_seconds:
+                raise
+            time.sleep(refused.retry_seconds)
 
 
 def expect(

@@ -6,7 +6,7 @@ import time
 import grpc
 
 from cluster import Cluster, Node
-from failure import Refusal, expect, refusal
+from failure import GivenUp, expect, patiently, refusal
 from play import HUNT
 from producer import Producer, custom
 from reading import health, read
@@ -86,14 +86,7 @@ def survives_a_kill(cluster: Cluster, producer: Producer) -> None:
 
 def until_appended(node: Node, producer: Producer, request) -> None:
     """Sends `request` until it is acknowledged, as the answers say."""
-    while True:
-        try:
-            producer.send(node, request)
-            return
-        except grpc.RpcError as error:
-            refused = Refusal(error)
-            assert refused.retry_seconds, refused
-            time.sleep(refused.retry_seconds)
+    patiently(lambda: producer.send(node, request))
 
 
 def has_no_leader(cluster: Cluster, producer: Producer) -> None:
@@ -105,7 +98,10 @@ def has_no_leader(cluster: Cluster, producer: Producer) -> None:
     request = producer.request([custom(HUNT)])
     while True:
         # Until the follower notices, it forwards to the frozen leader.
-        refused = refusal(lambda: node.events.Append(request, timeout=0.5))
+        try:
+            refused = refusal(lambda: node.events.Append(request, timeout=0.5))
+        except GivenUp:
+            continue
         if refused.reason == "NO_LEADER":
             break
         assert refused.disposition == "UNKNOWN" and refused.retry_seconds, refused
@@ -135,7 +131,10 @@ def is_deposed(cluster: Cluster, first: Producer, second: Producer) -> None:
         late = leader.events.Append.future(overdue, timeout=0.5)
         proposed = second.request([custom(HUNT)])
         lost = leader.events.Append.future(proposed, timeout=60)
-        refused = refusal(late.result)
+        try:
+            refused = refusal(late.result)
+        except GivenUp:
+            refused = None
         cluster.pause(leader)
         for follower in followers:
             cluster.start(follower)
@@ -147,7 +146,7 @@ def is_deposed(cluster: Cluster, first: Producer, second: Producer) -> None:
         cluster.wait_ready()
         until_appended(survivor, first, overdue)
         until_appended(survivor, second, proposed)
-        if "NO_LEADER" not in (refused.reason, in_flight.reason):
+        if refused and "NO_LEADER" not in (refused.reason, in_flight.reason):
             break
     expect(refused, Code.DEADLINE_EXCEEDED, "DEADLINE", "UNKNOWN", retry=True)
     expect(in_flight, Code.UNAVAILABLE, "LEADERSHIP_LOST", "UNKNOWN", retry=True)

@@ -20,12 +20,25 @@ fn interpreter() -> Option<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_stubs_drive_a_cluster_through_the_table_of_answers() {
+    run("client_test.py", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn python_stubs_are_told_where_the_retained_history_begins() {
+    run("retention_test.py", "[retention]\nmax_age_seconds = 1\n").await;
+}
+
+/// Runs `program` with three nodes whose configuration has `extra` sections.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says why")]
+async fn run(program: &str, extra: &str) {
     let Some(python) = interpreter() else {
         eprintln!("skipped: jepsen-tests/python/environment has not been run");
         return;
     };
-    let mut cluster = Cluster::prepare(3, "").expect("files");
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/client_test.py");
+    let mut cluster = Cluster::prepare(3, extra).expect("files");
+    let program = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("python")
+        .join(program);
     let mut client = Command::new(python)
         .arg(program)
         .args(cluster.endpoints())

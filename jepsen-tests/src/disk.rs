@@ -43,7 +43,7 @@ pub enum DiskError {
 }
 
 impl DiskError {
-    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
@@ -112,6 +112,18 @@ impl LoopDisk {
     /// Where it is mounted.
     pub fn mount_point(&self) -> &Path {
         &self.mount_point
+    }
+
+    /// The numbers of its device, as the kernel writes them: `major:minor`.
+    pub(crate) fn device(&self) -> Result<String, DiskError> {
+        let what = format!("looking at {}", self.mount_point.display());
+        let found = rustix::fs::stat(&self.mount_point)
+            .map_err(|error| DiskError::io(what)(error.into()))?;
+        let (major, minor) = (
+            rustix::fs::major(found.st_dev),
+            rustix::fs::minor(found.st_dev),
+        );
+        Ok(format!("{major}:{minor}"))
     }
 
     fn mount(&self) -> Result<(), DiskError> {

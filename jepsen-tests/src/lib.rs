@@ -12,9 +12,11 @@ mod injection;
 pub mod memory;
 mod node;
 pub mod sim;
+mod throttle;
 
 pub use cluster::{Cluster, ClusterError, channel};
 pub use config::NodeSpec;
 pub use disk::{DiskError, LoopDisk};
 pub use injection::Injection;
 pub use node::{NodeProcess, ProcessError, binary};
+pub use throttle::Throttle;

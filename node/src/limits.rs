@@ -317,10 +317,23 @@ pub const RETRY_DELAY_UNAVAILABLE: Duration = Duration::from_millis(200);
 
 // --- The end of a node's life -----------------------------------------------
 
-/// A stopping leader waits this long for another to take over.
+/// A leader that hands over waits this long for what is in flight, and holds back
+/// new appends meanwhile.
+pub const HELD_APPENDS_WAIT_MAX: Duration = Duration::from_secs(1);
+/// And then this long for another to take over.
 pub const LEADER_TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests in flight have this long to be answered when the node stops.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+// What is held back is answered in time, whoever takes over.
+const _: () = assert!(
+    HELD_APPENDS_WAIT_MAX.as_millis() + LEADER_TRANSFER_TIMEOUT.as_millis()
+        < REQUEST_DEADLINE_DEFAULT.as_millis()
+);
+const _: () = assert!(
+    HELD_APPENDS_WAIT_MAX.as_millis() + LEADER_TRANSFER_TIMEOUT.as_millis()
+        < MEMBER_CHANGE_TIMEOUT.as_millis()
+);
 
 // --- The admin port ---------------------------------------------------------
 

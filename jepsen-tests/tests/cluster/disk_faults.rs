@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use huntlog_jepsen::{Cluster, Injection, LoopDisk};
+use huntlog_jepsen::{Cluster, Injection, LoopDisk, NodeProcess, Throttle};
 use tokio::time::Instant;
 
 use crate::failover::Load;
-use crate::support::{check_all_nodes, ended};
+use crate::support::{check_all_nodes, ended, get};
 
 /// The status of a node that failed while running; a supervisor starts it again.
 const FAILED: i32 = 1;
@@ -180,6 +180,53 @@ async fn a_slow_disk_slows_its_node_alone() {
         injection.as_ref().expect("attached");
         load.progress(&cluster, 300).await;
         drop(injection);
+        load.progress(&cluster, 50).await;
+        cluster.wait_ready().await.expect("it catches up");
+    }
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+/// How often the node has synced its log, and for how long altogether.
+async fn syncs(node: &NodeProcess) -> (f64, f64) {
+    let text = get(&node.spec().admin_address(), "/metrics").await;
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.and_then(|rest| rest.rsplit(' ').next());
+        value
+            .and_then(|value| value.parse().ok())
+            .expect("a number")
+    };
+    (
+        value("huntlog_storage_sync_seconds_count"),
+        value("huntlog_storage_sync_seconds_sum"),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_of_few_writes_a_second_slows_its_node_alone() {
+    if !is_possible(Throttle::unavailable()) {
+        return;
+    }
+    let mut cluster = Cluster::prepare(3, "").expect("files");
+    for id in 1..=3 {
+        cluster.add_disk(id, 1 << 30).expect("a disk");
+    }
+    cluster.start_all().expect("started");
+    cluster.wait_ready().await.expect("a cluster");
+    let load = Load::start(&cluster, 8).await;
+    load.progress(&cluster, 50).await;
+    let leader = cluster.leader().await.expect("a leader");
+    for victim in [leader % 3 + 1, leader] {
+        let pid = cluster.node(victim).pid().expect("it runs");
+        let (count, seconds) = syncs(cluster.node(victim)).await;
+        let throttle = Throttle::apply(cluster.disk(victim), pid, 20);
+        throttle.as_ref().expect("throttled");
+        load.progress(&cluster, 300).await;
+        let (more, longer) = syncs(cluster.node(victim)).await;
+        let each = (longer - seconds) / (more - count);
+        assert!(each > 0.02, "its disk is slow: {each} s a sync");
+        drop(throttle);
         load.progress(&cluster, 50).await;
         cluster.wait_ready().await.expect("it catches up");
     }

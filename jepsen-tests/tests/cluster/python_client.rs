@@ -29,6 +29,7 @@ async fn python_stubs_are_told_where_the_retained_history_begins() {
 }
 
 /// Runs `program` with three nodes whose configuration has `extra` sections.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says why")]
 async fn run(program: &str, extra: &str) {
     let Some(python) = interpreter() else {
         eprintln!("skipped: jepsen-tests/python/environment has not been run");

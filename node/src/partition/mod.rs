@@ -372,7 +372,9 @@ impl Partition {
     }
 
     /// Hands leadership to `to`, or to the follower that is most up to date,
-    /// and answers once this node sees another lead.
+    /// and answers once this node sees another lead. What is in flight is applied
+    /// first, and what comes meanwhile held, and then refused as not appended: a
+    /// successor that lacks something would leave leadership to an election.
     ///
     /// # Errors
     /// When this node does not lead, `to` is no voter or drained, or it takes
@@ -418,6 +420,15 @@ impl Partition {
 
     async fn hand_leadership_to(&self, target: NodeId) -> Result<NodeId, AdminError> {
         let mut metrics = self.raft.server_metrics();
+        // Until another leads: openraft takes nothing more in any case.
+        let held = self.hold_appends().await;
+        if held.is_none() {
+            tracing::warn!(
+                partition = self.id,
+                target,
+                "appends in flight take long; another node may be elected instead of the one named"
+            );
+        }
         self.raft
             .trigger()
             .transfer_leader(target)
@@ -440,6 +451,13 @@ impl Partition {
         tokio::time::timeout(limit, changed)
             .await
             .map_err(|_| AdminError::Timeout(limit))?
+    }
+
+    /// Holds back what is submitted from now on as long as the answer is kept, once
+    /// what is in flight is applied; `None` when that takes longer than
+    /// [`limits::HELD_APPENDS_WAIT_MAX`].
+    pub(crate) async fn hold_appends(&self) -> Option<proposer::HeldAppends> {
+        self.proposer.hold().await
     }
 
     /// Takes a snapshot of what is applied now, and answers when it is on disk.

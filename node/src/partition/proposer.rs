@@ -23,6 +23,10 @@ use crate::limits;
 use crate::raft::{EntryData, LogId, MemberNode, NodeId, Raft, Response, TypeConfig};
 use crate::telemetry::{PartitionMetrics, ProposalResult};
 
+/// All places among the entries in flight.
+#[expect(clippy::cast_possible_truncation, reason = "a small number")]
+const ALL_PLACES: u32 = limits::ENTRIES_IN_FLIGHT_MAX as u32;
+
 /// A command that is committed and applied.
 #[derive(Debug, Clone)]
 pub struct Committed {
@@ -88,6 +92,8 @@ struct Submission {
 struct Shared {
     queue: Mutex<Queue>,
     wake: Notify,
+    /// A place for each entry that is proposed and not applied yet.
+    in_flight: Arc<Semaphore>,
     /// Turns true once closed, empty, and answered.
     drained: watch::Sender<bool>,
     /// Units of [`limits::IN_FLIGHT_BYTES_PER_APPEND_MIN`].
@@ -99,6 +105,11 @@ struct Shared {
 struct Queue {
     waiting: VecDeque<Submission>,
     closed: bool,
+}
+
+/// Nothing is in flight, and nothing is proposed until this is dropped.
+pub(crate) struct HeldAppends {
+    _places: OwnedSemaphorePermit,
 }
 
 /// Takes commands; cheap to clone.
@@ -121,6 +132,7 @@ impl Proposer {
             shared: Arc::new(Shared {
                 queue: Mutex::default(),
                 wake: Notify::new(),
+                in_flight: Arc::new(Semaphore::new(limits::ENTRIES_IN_FLIGHT_MAX)),
                 drained: watch::Sender::new(false),
                 budget,
                 metrics,
@@ -181,6 +193,14 @@ impl Proposer {
         let _ = drained.wait_for(|drained| *drained).await;
     }
 
+    /// See [`super::Partition::hold_appends`].
+    pub(super) async fn hold(&self) -> Option<HeldAppends> {
+        let applied = self.shared.in_flight.clone().acquire_many_owned(ALL_PLACES);
+        let held = tokio::time::timeout(limits::HELD_APPENDS_WAIT_MAX, applied).await;
+        let places = held.ok()?.expect("this semaphore is never closed");
+        Some(HeldAppends { _places: places })
+    }
+
     /// Refuses what is still queued, as not appended: nothing proposes any more.
     pub(super) fn refuse_queued(&self) {
         let waiting = std::mem::take(&mut self.shared.queue.lock().waiting);
@@ -189,17 +209,15 @@ impl Proposer {
 
     /// Proposes until [`Self::close`] is called and the queue is empty.
     pub(super) async fn run(self, parts: ProposerParts) {
-        let in_flight = Arc::new(Semaphore::new(limits::ENTRIES_IN_FLIGHT_MAX));
-        loop {
-            let slot = self.next_slot(&parts.raft, &in_flight).await;
-            let Some(batch) = self.next_batch().await else {
-                drop(slot);
-                break;
-            };
-            self.propose(&parts, batch, slot).await;
+        while self.something_waits().await {
+            // Whoever holds all places must not wait for an idle proposer.
+            let slot = self.next_slot(&parts.raft).await;
+            let batch = self.next_batch();
+            if !batch.is_empty() {
+                self.propose(&parts, batch, slot).await;
+            }
         }
-        let all = u32::try_from(limits::ENTRIES_IN_FLIGHT_MAX).expect("a small number");
-        let _ = in_flight.acquire_many(all).await;
+        let _ = self.shared.in_flight.acquire_many(ALL_PLACES).await;
         self.shared.drained.send_replace(true);
     }
 
@@ -208,9 +226,9 @@ impl Proposer {
     /// A leader that is cut off with all places taken gets none back: openraft
     /// answers those entries once it hears of another leader. Meanwhile what is
     /// queued is refused as not appended, so that callers can go elsewhere.
-    async fn next_slot(&self, raft: &Raft, in_flight: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    async fn next_slot(&self, raft: &Raft) -> OwnedSemaphorePermit {
         loop {
-            let slot = in_flight.clone().acquire_owned();
+            let slot = self.shared.in_flight.clone().acquire_owned();
             match tokio::time::timeout(limits::QUORUM_CHECK_INTERVAL, slot).await {
                 Ok(slot) => return slot.expect("this semaphore is never closed"),
                 Err(_) if has_quorum(raft) => {}
@@ -222,29 +240,32 @@ impl Proposer {
         }
     }
 
-    /// As many waiting commands as fit into one entry, at least one; `None`
-    /// once closed and empty.
-    async fn next_batch(&self) -> Option<Vec<Submission>> {
+    /// Waits for a command; `false` once closed and empty.
+    async fn something_waits(&self) -> bool {
         loop {
             let wake = self.shared.wake.notified();
             {
-                let mut queue = self.shared.queue.lock();
-                let count = entry_fill(&queue.waiting);
-                if count > 0 {
-                    let batch = queue.waiting.drain(..count).collect();
-                    self.shared
-                        .metrics
-                        .proposer
-                        .queue_batches
-                        .set(queue.waiting.len() as u64);
-                    return Some(batch);
-                }
-                if queue.closed {
-                    return None;
+                let queue = self.shared.queue.lock();
+                if !queue.waiting.is_empty() || queue.closed {
+                    return !queue.waiting.is_empty();
                 }
             }
             wake.await;
         }
+    }
+
+    /// As many waiting commands as fit into one entry; none when they were
+    /// refused meanwhile.
+    fn next_batch(&self) -> Vec<Submission> {
+        let mut queue = self.shared.queue.lock();
+        let count = entry_fill(&queue.waiting);
+        let batch = queue.waiting.drain(..count).collect();
+        self.shared
+            .metrics
+            .proposer
+            .queue_batches
+            .set(queue.waiting.len() as u64);
+        batch
     }
 
     async fn propose(

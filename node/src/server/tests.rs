@@ -20,6 +20,7 @@ mod digests;
 mod members;
 mod snapshots;
 mod stopping;
+mod transfer;
 
 /// Everything that is waited for happens well within this.
 const PATIENCE: Duration = Duration::from_secs(20);

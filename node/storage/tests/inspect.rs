@@ -12,7 +12,8 @@ mod common;
 use bytes::Bytes;
 use common::{append, done, entries, entry, id, small_segments, vote, wait};
 use huntlog_storage::{
-    Identity, InspectError, InspectOptions, Inspection, OpenError, Severity, Storage, inspect,
+    Finding, Identity, InspectError, InspectOptions, Inspection, OpenError, Severity, Storage,
+    inspect,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -113,6 +114,25 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 fn used_bytes(path: &Path) -> usize {
     let bytes = fs::read(path).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1
+}
+
+#[test]
+fn without_an_index_every_segment_is_read_as_by_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let first = segments(dir.path()).remove(0);
+    let middle = used_bytes(&first) / 2;
+    change(&first, |bytes| bytes[middle] ^= 1);
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let found = look(dir.path(), false);
+    let refused = |finding: &&Finding| finding.severity == Severity::Refused;
+    let refusal = found.findings.iter().find(refused).unwrap();
+    assert_eq!(refusal.file, first.display().to_string());
+    let error = Storage::open(dir.path(), small_segments()).unwrap_err();
+    let OpenError::Damaged { file, position, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!((file, Some(*position)), (&refusal.file, refusal.position));
 }
 
 #[test]

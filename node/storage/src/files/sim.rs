@@ -185,19 +185,20 @@ impl SimFiles {
             .map(|content| content.lock().cached.clone())
     }
 
-    /// Changes a file behind everyone's back, durably: bit rot, or an operator's mistake.
+    /// Changes a file behind everyone's back, durably: bit rot, or an operator's mistake. One that is not there is
+    /// made.
     pub fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        let disk = self.disk.lock();
-        if let Some(content) = disk.names.get(name) {
-            let mut content = content.lock();
-            let mut bytes = content.cached.clone();
-            change(&mut bytes);
-            *content = Content {
-                cached: bytes.clone(),
-                durable: bytes,
-                ..Content::default()
-            };
-        }
+        let mut disk = self.disk.lock();
+        let content = disk.names.entry(name.to_owned()).or_default().clone();
+        disk.durable_names.insert(name.to_owned(), content.clone());
+        let mut content = content.lock();
+        let mut bytes = content.cached.clone();
+        change(&mut bytes);
+        *content = Content {
+            cached: bytes.clone(),
+            durable: bytes,
+            ..Content::default()
+        };
     }
 
     /// Removes a file behind everyone's back, durably.

@@ -131,7 +131,7 @@ impl Inspector<'_> {
                 closed.map(|closed| (closed, !found.unsealed.contains(number)))
             });
             if let Some((closed, true)) = closed
-                && !self.options.verify
+                && !self.reads_all_segments()
             {
                 segment.used_bytes = closed.end;
                 segment.sealed = true;

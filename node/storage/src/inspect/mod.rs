@@ -281,6 +281,12 @@ impl<'a> Inspector<'a> {
         Ok(())
     }
 
+    /// Whether the frames behind footers are read too: a start does that when it has to build the index anew.
+    fn reads_all_segments(&self) -> bool {
+        let index = &self.inspection.index;
+        self.options.verify || !index.present || index.rebuild_marked
+    }
+
     /// What a progress bar counts to.
     fn bytes_to_read(&self, snapshots: &[String]) -> io::Result<u64> {
         if !self.options.verify {

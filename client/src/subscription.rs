@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use huntlog_planted::{Bug, is_planted};
 use huntlog_proto::v1;
 use huntlog_proto::v1::CommittedEvent;
 
@@ -71,8 +72,8 @@ impl Subscription {
     /// # Errors
     /// As [`Self::next`].
     pub async fn next_page(&mut self) -> Result<Vec<CommittedEvent>, CallError> {
-        let request = self.request();
         let page = loop {
+            let request = self.request();
             let page = self
                 .pages
                 .next(|attempt| {
@@ -84,6 +85,9 @@ impl Subscription {
             // followed by the next.
             if let Page::Message(page) = page {
                 break page;
+            }
+            if is_planted(Bug::SubscriptionSkips) {
+                self.cursor = None;
             }
             self.pages.pause().await;
         };

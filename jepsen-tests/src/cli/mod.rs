@@ -1,6 +1,8 @@
 //! The command line: one file for each subcommand.
 
 mod check;
+mod prove;
+mod seeds;
 mod sim;
 
 use std::process::ExitCode;
@@ -29,6 +31,8 @@ enum Command {
     Check(check::Arguments),
     /// Runs simulated clusters, one for each seed.
     Sim(sim::Arguments),
+    /// Plants known bugs and shows that the simulation notices each.
+    Prove(prove::Arguments),
 }
 
 /// How a command ended.
@@ -93,5 +97,6 @@ pub fn run(arguments: Arguments) -> Result<Ending, Failure> {
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Prove(arguments) => prove::run(&arguments),
     }
 }

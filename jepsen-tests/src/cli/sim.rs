@@ -1,49 +1,20 @@
-//! `huntlog-jepsen sim`: a process for each seed, since a simulation takes over
-//! its process's clocks, and a process that hangs must not keep the others.
+//! `huntlog-jepsen sim`: simulated clusters, one for each seed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use huntlog_planted::Bug;
 
+use super::prove::plant;
+use super::seeds::{SeedRun, Seeds};
 use super::{Ending, Failure};
 use crate::sim::{Outcome, Plan, run as simulate};
-
-/// A seed whose process has not ended in this time of the real clock hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Seeds from one to another, the last one included.
-#[derive(Debug, Clone, Copy)]
-struct Seeds {
-    first: u64,
-    last: u64,
-}
-
-impl FromStr for Seeds {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| {
-            text.parse::<u64>()
-                .map_err(|error| format!("\"{text}\" is no seed: {error}"))
-        };
-        let (first, last) = match text.split_once("..") {
-            Some((first, last)) => (number(first)?, number(last)?),
-            None => (number(text)?, number(text)?),
-        };
-        if first > last {
-            return Err(format!("there is no seed from {first} to {last}"));
-        }
-        Ok(Self { first, last })
-    }
-}
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -65,6 +36,9 @@ pub(super) struct Arguments {
     /// Runs each seed twice and compares the traces.
     #[arg(long)]
     twice: bool,
+    /// Plants this bug, in a build that has bugs; an unknown name lists them.
+    #[arg(long, value_name = "NAME")]
+    bug: Option<Bug>,
     /// One seed, in this process; the outcome goes to standard output.
     #[arg(long, hide = true)]
     in_process: bool,
@@ -76,6 +50,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
     if (arguments.trace || arguments.history.is_some()) && !single {
         let message = "--trace and --history are for a single seed: give it with --seeds N";
         return Err(Failure::usage(message));
+    }
+    if let Some(bug) = arguments.bug {
+        plant(bug)?;
     }
     if arguments.in_process || (single && !arguments.twice) {
         return one(arguments, first);
@@ -93,7 +70,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
                     }
                     let outcome = child(arguments, seed);
                     let mut tally = tally.lock().expect("no thread panics while it counts");
-                    tally.take(seed, outcome, arguments.ticks);
+                    tally.take(arguments.run_of(seed), outcome);
                 }
             });
         }
@@ -154,11 +131,22 @@ fn print_one(outcome: &Outcome, to: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs a seed in a process of its own; why it failed to, otherwise.
+impl Arguments {
+    fn run_of(&self, seed: u64) -> SeedRun {
+        SeedRun {
+            seed,
+            ticks: self.ticks,
+            bug: self.bug,
+        }
+    }
+}
+
+/// Runs a seed in a process of its own, twice if asked to; why it failed to,
+/// otherwise.
 fn child(arguments: &Arguments, seed: u64) -> Result<Outcome, String> {
-    let first = spawn(arguments, seed)?;
+    let first = arguments.run_of(seed).spawn()?;
     if arguments.twice {
-        let second = spawn(arguments, seed)?;
+        let second = arguments.run_of(seed).spawn()?;
         if first.trace != second.trace {
             return Err(format!(
                 "it does not repeat: its trace is {:016x} of {} lines once, then {:016x} of {}",
@@ -167,46 +155,6 @@ fn child(arguments: &Arguments, seed: u64) -> Result<Outcome, String> {
         }
     }
     Ok(first)
-}
-
-fn spawn(arguments: &Arguments, seed: u64) -> Result<Outcome, String> {
-    let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut process = Command::new(own)
-        .args(["sim", "--in-process", "--seeds"])
-        .arg(seed.to_string())
-        .arg("--ticks")
-        .arg(arguments.ticks.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("its process does not start: {error}"))?;
-    let began = Instant::now();
-    // Its output is one line, which the pipe holds.
-    while process
-        .try_wait()
-        .map_err(|error| error.to_string())?
-        .is_none()
-    {
-        if began.elapsed() > PATIENCE {
-            let _ = process.kill();
-            let _ = process.wait();
-            return Err(format!("it hangs: no end after {} s", PATIENCE.as_secs()));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let output = process
-        .wait_with_output()
-        .map_err(|error| error.to_string())?;
-    serde_json::from_slice(&output.stdout).map_err(|_| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last: Vec<&str> = said.lines().rev().take(5).collect();
-        format!(
-            "its process ended with {}: {}",
-            output.status,
-            last.join(" | ")
-        )
-    })
 }
 
 /// What all seeds came to.
@@ -221,7 +169,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn take(&mut self, seed: u64, outcome: Result<Outcome, String>, ticks: u64) {
+    fn take(&mut self, run: SeedRun, outcome: Result<Outcome, String>) {
         self.seeds += 1;
         let faults = match outcome {
             Err(reason) => vec![reason],
@@ -238,16 +186,17 @@ impl Tally {
         if faults.is_empty() {
             return;
         }
-        self.failed.push(seed);
+        self.failed.push(run.seed);
         let mut stdout = io::stdout().lock();
         // Nobody listens any more, or everything is said.
-        let _ = writeln!(stdout, "seed {seed} FAILED");
+        let _ = writeln!(stdout, "seed {} FAILED", run.seed);
         for fault in faults.iter().take(8) {
             let _ = writeln!(stdout, "  {fault}");
         }
         let _ = writeln!(
             stdout,
-            "  repeat it: huntlog-jepsen sim --ticks {ticks} --seeds {seed} --trace"
+            "  repeat it: huntlog-jepsen {} --trace",
+            run.arguments().join(" ")
         );
     }
 

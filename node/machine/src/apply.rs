@@ -12,6 +12,8 @@ use crate::{
     Applied, BatchOutcome, BatchResult, CommandResult, EventType, LogId, Refusal, RejectReason,
 };
 use bytes::Bytes;
+use huntlog_planted::{Bug, is_planted};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const VALIDATED: &str = "the entry is validated before it is applied";
@@ -128,8 +130,16 @@ impl<'m, 'e> Application<'m, 'e> {
                 concerned.revision = hunt.revision;
                 concerned.follow(hunt);
             }
-            scratch.record.base_revision(concerned.revision);
             self.hunts.push(concerned);
+        }
+        let revisions = self.hunts.iter().map(|hunt| hunt.revision);
+        if is_planted(Bug::HashMapIterated) {
+            let by_position: HashMap<usize, u64> = revisions.enumerate().collect();
+            for revision in by_position.into_values() {
+                scratch.record.base_revision(revision);
+            }
+        } else {
+            revisions.for_each(|revision| scratch.record.base_revision(revision));
         }
     }
 
@@ -184,7 +194,16 @@ impl<'m, 'e> Application<'m, 'e> {
         match admission {
             Admission::Apply { slot } => self.apply_batch(batch, command, slot, payload_hash),
             Admission::Refused(refusal) => self.refuse(refusal),
-            Admission::Duplicate(result) => self.tell_again(batch, result),
+            Admission::Duplicate(mut result) => {
+                if is_planted(Bug::OutcomesNotRecorded)
+                    && let Kept::Plain { base_revision, .. } = &mut result.kept
+                {
+                    let mut hunts = command.hunts;
+                    let hunt = hunts.next().expect(VALIDATED);
+                    *base_revision = hunt.map_or(0, |hunt| self.hunts[hunt].revision);
+                }
+                self.tell_again(batch, result)
+            }
             Admission::DuplicateDropped(log_index) => {
                 self.machine.scratch.record.duplicate(false);
                 BatchResult::DuplicateDropped { log_index }

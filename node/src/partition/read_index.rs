@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use huntlog_planted::{Bug, is_planted};
 use huntlog_proto::peer;
 use openraft::async_runtime::WatchReceiver as _;
 use parking_lot::Mutex;
@@ -138,6 +139,9 @@ pub(super) struct Asker {
 
 impl Asker {
     pub(super) async fn ask(self) -> Answer {
+        if is_planted(Bug::NoReadIndex) {
+            return Ok(0);
+        }
         let (leader, node) = {
             let metrics = self.raft.server_metrics();
             let metrics = metrics.borrow_watched();

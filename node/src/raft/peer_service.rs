@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
+use huntlog_planted::{Bug, is_planted};
 use huntlog_proto::peer;
 use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderError, TransferLeaderRequest,
@@ -209,6 +211,13 @@ impl PeerRaft {
     /// # Errors
     /// UNAVAILABLE when this node does not lead or reaches no quorum.
     pub async fn read_index(&self) -> Result<peer::ReadIndexResponse, Status> {
+        if is_planted(Bug::DeposedLeaderReads)
+            && let Some(applied) = self.raft.metrics().borrow_watched().last_applied
+        {
+            return Ok(peer::ReadIndexResponse {
+                read_log_id: Some(log_id_to_proto(&applied)),
+            });
+        }
         let limit = limits::READ_INDEX_TIMEOUT;
         let linearizer =
             tokio::time::timeout(limit, self.raft.get_read_linearizer(ReadPolicy::ReadIndex))

@@ -19,6 +19,7 @@ pub(crate) use results::{Queued, ResultQueue, StoredResult};
 use crate::codec::batch::BatchRef;
 use crate::outcome::Kept;
 use crate::{Limits, Refusal, SessionRefusal};
+use huntlog_planted::{Bug, is_planted, wall_clock_ms};
 use imbl::{OrdMap, Vector};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -128,6 +129,9 @@ impl Sessions {
     pub(crate) fn elapse(&mut self, elapsed_ms: u64, limits: &Limits, recency: &mut Recency) {
         let step_ms = elapsed_ms.min(limits.idle_step_ms_max);
         self.idle_clock_ms = self.idle_clock_ms.saturating_add(step_ms);
+        if is_planted(Bug::ExpiryByWallClock) {
+            self.idle_clock_ms = self.idle_clock_ms.max(wall_clock_ms());
+        }
         for _ in 0..limits.forgotten_per_entry_max {
             let Some(oldest) = recency.oldest() else {
                 return;
@@ -255,7 +259,7 @@ impl Sessions {
             return Admission::Refused(Refusal::SessionUnknown);
         };
         let session = self.session(slot);
-        if batch.epoch < session.epoch {
+        if batch.epoch < session.epoch && !is_planted(Bug::FencedEpochAccepted) {
             return Admission::Refused(Refusal::Fenced {
                 epoch: session.epoch,
                 actual: batch.epoch,
@@ -269,7 +273,7 @@ impl Sessions {
         self.touch(slot, recency);
         let session = self.session(slot);
         let next = session.last_sequence + 1;
-        if batch.sequence == next {
+        if batch.sequence == next || (batch.sequence < next && is_planted(Bug::NoDedup)) {
             return Admission::Apply { slot };
         }
         if batch.sequence > next || batch.sequence == 0 {

@@ -9,6 +9,7 @@ use crate::hunt::{ClueIndex, EntryIndex, Hunt, LastSolve, Player, PlayerStatus, 
 use crate::sessions::{Queued, ResultQueue, Session, Sessions};
 use crate::view::{Digests, Hunts};
 use crate::{Digest, HuntState, Limits, LogId, Machine, View};
+use huntlog_planted::{Bug, is_planted};
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
@@ -170,6 +171,9 @@ impl Parts {
             return Err(DecodeError::Contradiction { what: "digests" }.into());
         }
         self.view.hunts = self.hunts;
+        if is_planted(Bug::DedupWipedByRestart) {
+            self.sessions.clear();
+        }
         let (sessions, recency) =
             Sessions::restore(self.sessions, self.results, self.idle_clock_ms, self.uses);
         self.view.sessions = sessions;

@@ -7,6 +7,7 @@ use crate::codec::event::put_timestamp;
 use crate::hunt::{Hunt, Player};
 use crate::sessions::Session;
 use crate::{Digest, View};
+use huntlog_planted::{Bug, is_planted};
 use std::io::{self, Write};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -26,6 +27,9 @@ impl View {
             }
         }
         for session in self.sessions.iter() {
+            if is_planted(Bug::SnapshotWithoutSessions) {
+                break;
+            }
             frames.frame(Frame::Session, |frame| put_session(frame, session))?;
         }
         for queued in self.sessions.results().iter() {

@@ -15,6 +15,7 @@ use crate::state::PartitionState;
 use crate::storage::Owner;
 use crate::tail::{Arrival, TailEntry, bytes_of};
 use bytes::Bytes;
+use huntlog_planted::{Bug, is_planted};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -77,6 +78,12 @@ impl PartitionLog {
             drop(live);
             return done(Err(WriteError::Refused { reason }));
         }
+        let done = if is_planted(Bug::AcknowledgeBeforeSync) {
+            done(Ok(()));
+            Box::new(drop)
+        } else {
+            done
+        };
         let groups = split(entries);
         let frames = groups
             .iter()
@@ -173,7 +180,14 @@ impl PartitionLog {
             partition: self.partition.id,
             kind: kind.clone(),
         };
-        if let Err(done) = self.shared().queue.push(vec![vec![frame]], done) {
+        let mut frames = vec![frame];
+        if is_planted(Bug::VoteNotPersisted) {
+            frames.retain(|frame| !matches!(frame.kind, FrameKind::Vote(_)));
+        }
+        if is_planted(Bug::TruncationNotPersisted) {
+            frames.retain(|frame| !matches!(frame.kind, FrameKind::Truncate { .. }));
+        }
+        if let Err(done) = self.shared().queue.push(vec![frames], done) {
             drop(live);
             return done(Err(self.refusal()));
         }

@@ -1,6 +1,8 @@
 //! The command line: one file for each subcommand.
 
 mod check;
+mod matrix;
+mod run;
 
 use std::process::ExitCode;
 
@@ -26,6 +28,10 @@ Exit codes:
 enum Command {
     /// Judges a history that a run has written.
     Check(check::Arguments),
+    /// Runs real nodes under faults, and judges what clients saw.
+    Run(run::Arguments),
+    /// Runs every workload under every nemesis, and prints the table.
+    Matrix(matrix::Arguments),
 }
 
 /// How a command ended.
@@ -89,5 +95,7 @@ impl Failure {
 pub fn run(arguments: Arguments) -> Result<Ending, Failure> {
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Matrix(arguments) => matrix::run(&arguments),
     }
 }

@@ -19,6 +19,7 @@ use crate::support::ended;
 fn stranger(cluster: &Cluster, like: &NodeSpec, change: impl Fn(String) -> String) -> NodeProcess {
     let spec = NodeSpec {
         id: like.id,
+        namespace: None,
         ip: of_its_own(&like.ip),
         dir: cluster.dir().join("stranger"),
     };

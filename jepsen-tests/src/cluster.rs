@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use huntlog_proto::v1::admin_service_client::AdminServiceClient;
@@ -47,8 +47,9 @@ pub struct Cluster {
     /// By node, if they have disks of their own; unmounted after the nodes are
     /// killed and before the directory is removed.
     disks: BTreeMap<u64, LoopDisk>,
+    dir: PathBuf,
     /// Removed with the cluster.
-    dir: TempDir,
+    _temporary: Option<TempDir>,
 }
 
 impl Cluster {
@@ -61,13 +62,24 @@ impl Cluster {
         let dir = TempDir::with_prefix("huntlog-test-")
             .map_err(|source| ProcessError::io("making a temporary directory", source))?;
         let specs = specs(dir.path(), count);
+        let mut cluster = Self::prepare_at(dir.path(), specs, extra)?;
+        cluster._temporary = Some(dir);
+        Ok(cluster)
+    }
+
+    /// The same with these nodes, whose files are under `dir` and stay there.
+    ///
+    /// # Errors
+    /// When the files can not be written.
+    pub fn prepare_at(dir: &Path, specs: Vec<NodeSpec>, extra: &str) -> Result<Self, ClusterError> {
         for spec in &specs {
             write_files(spec, &specs, extra)?;
         }
         Ok(Self {
             nodes: specs.into_iter().map(NodeProcess::new).collect(),
             disks: BTreeMap::new(),
-            dir,
+            dir: dir.to_owned(),
+            _temporary: None,
         })
     }
 
@@ -89,6 +101,11 @@ impl Cluster {
     /// When it was given none.
     pub fn disk(&self, id: u64) -> &LoopDisk {
         self.disks.get(&id).expect("a node with a disk of its own")
+    }
+
+    /// Whether the node `id` has a disk of its own.
+    pub fn has_disk(&self, id: u64) -> bool {
+        self.disks.contains_key(&id)
     }
 
     /// Cuts the power of these nodes at once, and brings it back: what was not
@@ -130,7 +147,14 @@ impl Cluster {
     /// # Errors
     /// When the files can not be written.
     pub fn prepare_node(&mut self, id: u64, extra: &str) -> Result<&NodeSpec, ClusterError> {
-        let spec = spec(self.dir.path(), id);
+        self.prepare_spec(spec(&self.dir, id), extra)
+    }
+
+    /// The same of a node of which more than the id is given.
+    ///
+    /// # Errors
+    /// When the files can not be written.
+    pub fn prepare_spec(&mut self, spec: NodeSpec, extra: &str) -> Result<&NodeSpec, ClusterError> {
         write_files(&spec, &[], extra)?;
         self.nodes.push(NodeProcess::new(spec));
         Ok(self.nodes.last().expect("one was pushed").spec())
@@ -160,7 +184,7 @@ impl Cluster {
 
     /// Where its files are.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.dir
     }
 
     /// The nodes, by id.
@@ -177,6 +201,23 @@ impl Cluster {
             .iter_mut()
             .find(|node| node.spec().id == id)
             .expect("a node of this cluster")
+    }
+
+    /// The node `id`, if it belongs to the cluster still.
+    pub fn find(&mut self, id: u64) -> Option<&mut NodeProcess> {
+        self.nodes.iter_mut().find(|node| node.spec().id == id)
+    }
+
+    /// Ends the node `id`, which belongs to the cluster no more.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub async fn remove(&mut self, id: u64) -> Result<(), ClusterError> {
+        if let Some(position) = self.nodes.iter().position(|node| node.spec().id == id) {
+            self.nodes.remove(position).kill().await?;
+        }
+        self.disks.remove(&id);
+        Ok(())
     }
 
     /// The client addresses of all nodes.

@@ -14,6 +14,8 @@ pub struct NodeSpec {
     pub ip: String,
     /// Its configuration, data and log.
     pub dir: PathBuf,
+    /// The network namespace it runs in; none: the harness's own.
+    pub namespace: Option<String>,
 }
 
 impl NodeSpec {
@@ -64,6 +66,7 @@ pub fn spec(dir: &Path, id: u64) -> NodeSpec {
         id,
         ip: format!("127.{}.{c}.{d}", 64 + (b & 0x3f)),
         dir: dir.join(format!("node{id}")),
+        namespace: None,
     }
 }
 

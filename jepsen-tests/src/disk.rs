@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::ioctl::{self, Opcode, Setter};
 use tempfile::TempDir;
+
+use crate::command::{CommandError, run};
 
 /// What every directory with a disk's image is called; nothing else is ever
 /// removed as left over.
@@ -33,13 +35,8 @@ pub enum DiskError {
         source: io::Error,
     },
     /// A command failed.
-    #[error("{command} failed: {message}")]
-    Command {
-        /// What was run.
-        command: String,
-        /// What it printed.
-        message: String,
-    },
+    #[error(transparent)]
+    Command(#[from] CommandError),
 }
 
 impl DiskError {
@@ -131,8 +128,8 @@ impl LoopDisk {
         // The loop device goes with the mount.
         run(Command::new("mount")
             .args(["-t", "ext4", "-o", "loop"])
-            .args([&image, &self.mount_point]))
-        .map(drop)
+            .args([&image, &self.mount_point]))?;
+        Ok(())
     }
 
     /// Cuts the power: from here on nothing reaches the disk, and whoever writes
@@ -162,7 +159,7 @@ impl LoopDisk {
         let deadline = Instant::now() + BUSY_LIMIT;
         while let Err(error) = run(Command::new("umount").arg(&self.mount_point)) {
             if Instant::now() > deadline {
-                return Err(error);
+                return Err(error.into());
             }
             // Nobody says when the last reference is gone.
             std::thread::sleep(Duration::from_millis(5));
@@ -196,7 +193,8 @@ impl LoopDisk {
     /// # Errors
     /// When the kernel refuses.
     pub fn freeze(&self) -> Result<(), DiskError> {
-        run(Command::new("fsfreeze").arg("-f").arg(&self.mount_point)).map(drop)
+        run(Command::new("fsfreeze").arg("-f").arg(&self.mount_point))?;
+        Ok(())
     }
 
     /// Lets writers go on.
@@ -204,7 +202,8 @@ impl LoopDisk {
     /// # Errors
     /// When it is not frozen.
     pub fn thaw(&self) -> Result<(), DiskError> {
-        run(Command::new("fsfreeze").arg("-u").arg(&self.mount_point)).map(drop)
+        run(Command::new("fsfreeze").arg("-u").arg(&self.mount_point))?;
+        Ok(())
     }
 
     /// Unmounts and removes what processes that were killed left behind: disks of
@@ -251,21 +250,6 @@ fn unmount_image(image: &Path) {
         let _ = run(Command::new("umount").args(["--all-targets", "--lazy", device]));
         let _ = run(Command::new("losetup").args(["--detach", device]));
     }
-}
-
-fn run(command: &mut Command) -> Result<Output, DiskError> {
-    let failed = |command: &Command, message: String| DiskError::Command {
-        command: format!("{command:?}"),
-        message,
-    };
-    let output = command
-        .output()
-        .map_err(|error| failed(command, error.to_string()))?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(failed(command, message))
 }
 
 #[cfg(test)]

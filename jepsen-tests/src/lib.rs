@@ -5,18 +5,23 @@
 pub mod check;
 pub mod cli;
 mod cluster;
+mod command;
 mod config;
 mod disk;
 pub mod history;
 mod injection;
 pub mod memory;
+mod network;
 mod node;
+pub mod run;
 pub mod sim;
 mod throttle;
 
 pub use cluster::{Cluster, ClusterError, channel};
+pub use command::CommandError;
 pub use config::NodeSpec;
 pub use disk::{DiskError, LoopDisk};
 pub use injection::Injection;
+pub use network::{Network, NetworkError, Rule};
 pub use node::{NodeProcess, ProcessError, binary};
 pub use throttle::Throttle;

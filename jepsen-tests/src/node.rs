@@ -9,6 +9,7 @@ use tokio::process::{Child, Command};
 
 use crate::config::NodeSpec;
 use crate::memory;
+use crate::network::path;
 
 /// Why a process could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -89,21 +90,56 @@ impl NodeProcess {
         self.child.is_some()
     }
 
+    /// Whether it does not run, be it that it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        match &mut self.child {
+            None => true,
+            Some(child) => match child.try_wait() {
+                Ok(Some(_)) => {
+                    self.child = None;
+                    true
+                }
+                // Who can not be asked is taken to run.
+                Ok(None) | Err(_) => false,
+            },
+        }
+    }
+
     /// Starts it, appending what it prints to its log file.
     ///
     /// # Errors
     /// When the binary is missing or does not start.
     pub fn start(&mut self) -> Result<(), ProcessError> {
+        self.start_with(&[])
+    }
+
+    /// The same with these environment variables, this time.
+    ///
+    /// # Errors
+    /// When the binary is missing or does not start.
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) -> Result<(), ProcessError> {
         let log_file = self.spec.log_file();
         let open = || -> std::io::Result<File> {
             OpenOptions::new().create(true).append(true).open(&log_file)
         };
         let failed = |source| ProcessError::io(format!("opening {}", log_file.display()), source);
-        let child = Command::new(binary("huntlog-node")?)
+        let node = binary("huntlog-node")?;
+        let mut command = match &self.spec.namespace {
+            None => Command::new(node),
+            // nsenter becomes the node: the process id is the node's.
+            Some(namespace) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", path(namespace).display()));
+                command.arg("--").arg(node);
+                command
+            }
+        };
+        let child = command
             .arg("run")
             .arg("--config")
             .arg(self.spec.config_file())
             .envs(self.environment.iter().cloned())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(open().map_err(failed)?)
             .stderr(open().map_err(failed)?)

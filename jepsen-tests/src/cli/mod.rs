@@ -1,7 +1,9 @@
 //! The command line: one file for each subcommand.
 
 mod check;
+mod matrix;
 mod prove;
+mod run;
 mod seeds;
 mod sim;
 
@@ -33,6 +35,10 @@ enum Command {
     Sim(sim::Arguments),
     /// Plants known bugs and shows that the simulation notices each.
     Prove(prove::Arguments),
+    /// Runs real nodes under faults, and judges what clients saw.
+    Run(run::Arguments),
+    /// Runs every workload under every nemesis, and prints the table.
+    Matrix(matrix::Arguments),
 }
 
 /// How a command ended.
@@ -98,5 +104,7 @@ pub fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Prove(arguments) => prove::run(&arguments),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Matrix(arguments) => matrix::run(&arguments),
     }
 }

@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn stranger(cluster: &Cluster, like: &NodeSpec, change: impl Fn(String) -> String) -> NodeProcess {
     let spec = NodeSpec {
         id: like.id,
+        namespace: None,
         ip: of_its_own(&like.ip),
         dir: cluster.dir().join("stranger"),
     };

@@ -109,15 +109,22 @@ impl LeaderContact {
             _ => {
                 // A vote that is not committed is an election's: no leader has
                 // been heard of since.
-                let age = partition.raft().with_raft_state(|state| {
-                    let led = state.vote_ref().committed;
-                    state
-                        .vote_last_modified()
-                        .filter(|_| led)
-                        .map(|at| at.elapsed())
-                });
+                let raft = partition.raft().clone();
+                let age = async move {
+                    let age = raft.with_raft_state(|state| {
+                        let led = state.vote_ref().committed;
+                        state
+                            .vote_last_modified()
+                            .filter(|_| led)
+                            .map(|at| at.elapsed())
+                    });
+                    age.await
+                };
+                // On a task of its own, which outlives a caller that goes away:
+                // openraft logs an error when nobody waits for its answer.
+                let age = tokio::spawn(age);
                 let contact = match tokio::time::timeout(CONTACT_TIMEOUT, age).await {
-                    Ok(Ok(Some(age))) => now.checked_sub(age),
+                    Ok(Ok(Ok(Some(age)))) => now.checked_sub(age),
                     _ => last.and_then(|asked| asked.contact),
                 };
                 *self.last.lock() = Some(Asked { at: now, contact });

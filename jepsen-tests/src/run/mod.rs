@@ -1,0 +1,309 @@
+//! Runs against real processes: a workload, a nemesis, and a verdict.
+
+mod finale;
+mod journal;
+mod links;
+mod members;
+mod nemesis;
+mod prepare;
+mod report;
+mod requirements;
+mod stage;
+mod workload;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use huntlog_client::{Client, ClientOptions, ConfigError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+pub use finale::Finding;
+pub use nemesis::Nemesis;
+pub use report::{Outcome, Summary};
+pub use workload::{SetupError, Workload};
+
+use crate::check::{Minimum, judge};
+use crate::cluster::{Cluster, ClusterError};
+use crate::disk::LoopDisk;
+use crate::network::{Network, NetworkError};
+use journal::Journal;
+use members::Replacer;
+use nemesis::Injector;
+use prepare::Prepared;
+use requirements::Requirement;
+use stage::Stage;
+use workload::Load;
+
+/// A change of the members waits for disks, and for nodes that may be dead.
+const MEMBER_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a run does.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What clients do.
+    pub workload: Workload,
+    /// What is done to the cluster.
+    pub nemesis: Nemesis,
+    /// For how long.
+    pub time: Duration,
+    /// Operations a second, all clients together.
+    pub rate: u32,
+    /// Nodes of the cluster.
+    pub nodes: u64,
+    /// Decides what is done when, as far as real processes allow.
+    pub seed: u64,
+    /// Where everything is written.
+    pub out: PathBuf,
+    /// Each node in a network namespace of its own; otherwise all are on the
+    /// loopback interface, and nothing can come between them.
+    pub namespaces: bool,
+}
+
+impl Plan {
+    /// Below this there is no verdict: a twentieth of the operations offered, and
+    /// a fault every twenty seconds.
+    #[must_use]
+    pub fn minimum(&self) -> Minimum {
+        let seconds = self.time.as_secs();
+        Minimum {
+            ok_ops: (u64::from(self.rate) * seconds / 20).max(100),
+            faults: match self.nemesis {
+                Nemesis::None => 0,
+                _ => (seconds / 20).max(1),
+            },
+        }
+    }
+
+    /// What this machine lacks for it, if anything.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        let mut needed = self.nemesis.requirements();
+        if self.namespaces {
+            needed.push(Requirement::Namespaces);
+        } else if needed.contains(&Requirement::Namespaces) {
+            let why = Requirement::Namespaces.missing();
+            return Some(format!(
+                "the nemesis {} comes between nodes, which needs each in a network namespace{}",
+                self.nemesis.name(),
+                why.map(|why| format!("; {why}")).unwrap_or_default()
+            ));
+        }
+        needed.into_iter().find_map(Requirement::missing)
+    }
+
+    /// Whether this machine can give each node a network namespace.
+    #[must_use]
+    pub fn namespaces_possible() -> bool {
+        Requirement::Namespaces.missing().is_none()
+    }
+}
+
+/// Why a run came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The machine lacks something.
+    #[error("{0}")]
+    Requirement(String),
+    /// There are files already where the run's would be written.
+    #[error("{0} is not empty; name a directory that is, or that does not exist")]
+    NotEmpty(PathBuf),
+    /// The network could not be made.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The nodes could not be handled.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The connections between nodes could not be taken over.
+    #[error("making the links between the nodes: {0}")]
+    Links(String),
+    /// The clients could not be made.
+    #[error(transparent)]
+    Client(#[from] ConfigError),
+    /// The clients could not begin.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// A file could not be written.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The results could not be drawn.
+    #[error("drawing the plot: {0}")]
+    Plot(String),
+    /// Somebody stopped it.
+    #[error("interrupted; there is no verdict")]
+    Interrupted,
+}
+
+impl RunError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+impl From<links::LinkError> for RunError {
+    fn from(error: links::LinkError) -> Self {
+        Self::Links(error.to_string())
+    }
+}
+
+/// Carries `plan` out and writes what came of it.
+///
+/// # Errors
+/// When the machine lacks something, or the run could not be carried out; what
+/// the run found is in the summary.
+///
+/// # Panics
+/// When the run does.
+pub fn execute(plan: Plan) -> Result<Summary, RunError> {
+    if let Some(missing) = plan.missing() {
+        return Err(RunError::Requirement(missing));
+    }
+    // A thread of its own, since it enters a namespace, and all it starts does.
+    std::thread::spawn(move || on_own_thread(plan))
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn on_own_thread(plan: Plan) -> Result<Summary, RunError> {
+    fs::create_dir_all(&plan.out)
+        .map_err(RunError::io(format!("making {}", plan.out.display())))?;
+    let mut entries =
+        fs::read_dir(&plan.out).map_err(RunError::io(format!("reading {}", plan.out.display())))?;
+    if entries.next().is_some() {
+        return Err(RunError::NotEmpty(plan.out));
+    }
+    LoopDisk::remove_leftovers();
+    Network::remove_leftovers();
+    let network = match plan.namespaces {
+        true => Some(Network::create(plan.nodes)?),
+        false => None,
+    };
+    if let Some(network) = &network {
+        network.enter()?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(RunError::io("starting the runtime"))?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = perform(plan, network) => result,
+            result = interrupted() => Err(result.err().unwrap_or(RunError::Interrupted)),
+        }
+    });
+    // Tasks that were left hold nodes, disks and the network.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    result
+}
+
+async fn interrupted() -> Result<(), RunError> {
+    let listening = || RunError::io("listening for signals");
+    let mut terminate = signal(SignalKind::terminate()).map_err(listening())?;
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => ended.map_err(listening()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+async fn perform(plan: Plan, network: Option<Network>) -> Result<Summary, RunError> {
+    let started = Instant::now();
+    let journal = Journal::create(&plan.out.join("nemesis.log"), started);
+    let journal = Arc::new(journal.map_err(RunError::io("creating nemesis.log"))?);
+    let Prepared {
+        mut cluster,
+        network,
+        links,
+    } = prepare::prepare(&plan, network).await?;
+    cluster.start_all()?;
+    cluster.wait_ready().await?;
+    let nodes = cluster.nodes().iter().map(crate::node::NodeProcess::spec);
+    let nodes: Vec<(u64, String)> = nodes.map(|spec| (spec.id, spec.client_address())).collect();
+    let stage = Stage::new(plan.clone(), &nodes, started)?;
+    let mut load = Load::start(&stage).await?;
+    let cluster = Arc::new(Mutex::new(cluster));
+    let injector = Injector {
+        stage: Arc::clone(&stage),
+        cluster: Arc::clone(&cluster),
+        network: network.clone(),
+        // They carry the connections until the end, not only while there are faults.
+        links: links.clone(),
+        journal: Arc::clone(&journal),
+        random: stage.random("nemesis"),
+    };
+    let replacer = replacer(&stage, &cluster, &network, &journal)?;
+    let end = Instant::now() + plan.time;
+    let (mut findings, of_members) = tokio::join!(
+        async {
+            let findings = injector.run(end).await;
+            stage.stop();
+            findings
+        },
+        async {
+            match replacer {
+                Some(replacer) => replacer.run().await,
+                None => Vec::new(),
+            }
+        }
+    );
+    findings.extend(of_members);
+    journal.note("everything is healed");
+    findings.extend(load.finish(&stage).await);
+    {
+        let mut cluster = cluster.lock().await;
+        findings.extend(finale::live(&stage, &cluster).await);
+        journal.note("the cluster lives; reading everything");
+        findings.extend(load.drain(&stage).await);
+        findings.extend(finale::agreed(&cluster).await);
+        findings.extend(finale::loud(&mut cluster, plan.nemesis));
+    }
+    let history = stage.recorder.history();
+    let judgement = judge(&history, plan.minimum());
+    let summary = Summary::new(&plan, &history, judgement, findings);
+    report::write(&plan.out, &summary, &history)?;
+    remove_data(&*cluster.lock().await);
+    Ok(summary)
+}
+
+fn replacer(
+    stage: &Arc<Stage>,
+    cluster: &Arc<Mutex<Cluster>>,
+    network: &Option<Arc<std::sync::Mutex<Network>>>,
+    journal: &Arc<Journal>,
+) -> Result<Option<Replacer>, RunError> {
+    if stage.plan.workload != Workload::Membership {
+        return Ok(None);
+    }
+    let options = ClientOptions {
+        timeout: MEMBER_ANSWER_TIMEOUT * 2,
+        answer_timeout: MEMBER_ANSWER_TIMEOUT,
+        ..ClientOptions::default()
+    };
+    Ok(Some(Replacer {
+        client: Client::connect(stage.client.known_nodes(), options)?,
+        stage: Arc::clone(stage),
+        cluster: Arc::clone(cluster),
+        network: network.clone(),
+        journal: Arc::clone(journal),
+        random: stage.random("members"),
+        next_id: stage.plan.nodes + 1,
+    }))
+}
+
+/// What the nodes stored is of no use once it is judged, and large.
+fn remove_data(cluster: &Cluster) {
+    for node in cluster.nodes() {
+        // A disk's goes with the disk.
+        let _ = fs::remove_dir_all(node.spec().data_dir());
+    }
+}

@@ -1,0 +1,203 @@
+//! Faults of disks, and of what is on them.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+use super::Injector;
+use super::faults::{FaultError, Hold, Injected, Who};
+use crate::cluster::Cluster;
+use crate::injection::Injection;
+use crate::node::NodeProcess;
+
+/// What a filling disk has left: less than one more segment.
+const FREE_BYTES: u64 = 256 << 10;
+/// How long a node may take to refuse to start.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
+
+impl Injector {
+    pub(super) async fn cut_power(&mut self, who: Who) -> Result<Injected, FaultError> {
+        let mut nodes = self.victims(who).await?;
+        let mut cluster = self.cluster.lock().await;
+        nodes.retain(|id| cluster.has_disk(*id));
+        cluster.cut_power(&nodes).await?;
+        Ok(Injected {
+            hold: Hold::Ended,
+            ..Injected::of(nodes)
+        })
+    }
+
+    pub(super) async fn fill_disk(&mut self) -> Result<Injected, FaultError> {
+        let node = self.leader().await?;
+        let cluster = self.cluster.lock().await;
+        if !cluster.has_disk(node) {
+            return Err(FaultError::NoTarget(format!(
+                "node {node} has no disk of its own"
+            )));
+        }
+        let ballast = cluster.disk(node).fill(FREE_BYTES)?;
+        Ok(Injected {
+            hold: Hold::Ballast(ballast),
+            ..Injected::of(vec![node])
+        })
+    }
+
+    pub(super) async fn strace(&mut self, fault: &str) -> Result<Injected, FaultError> {
+        let node = self.leader().await?;
+        let mut cluster = self.cluster.lock().await;
+        let injection = Injection::attach(found(&mut cluster, node)?, fault, &[]).await?;
+        Ok(Injected {
+            detail: Some(fault.to_owned()),
+            hold: Hold::Strace(injection),
+            ..Injected::of(vec![node])
+        })
+    }
+
+    /// Lets every fdatasync of every node do nothing and say that it did.
+    pub(super) async fn lie(&mut self) -> Result<Injected, FaultError> {
+        let mut cluster = self.cluster.lock().await;
+        let ids: Vec<u64> = cluster.nodes().iter().map(|node| node.spec().id).collect();
+        let mut injections = Vec::new();
+        for id in &ids {
+            let node = found(&mut cluster, *id)?;
+            injections.push(Injection::attach(node, "fdatasync:retval=0", &[]).await?);
+        }
+        Ok(Injected {
+            hold: Hold::Lie(injections),
+            ..Injected::of(ids)
+        })
+    }
+
+    /// Changes a byte of a follower's log while it is down, and starts it.
+    pub(super) async fn damage(&mut self) -> Result<Injected, FaultError> {
+        let id = self.follower().await?;
+        let mut cluster = self.cluster.lock().await;
+        let node = found(&mut cluster, id)?;
+        node.kill().await?;
+        let file = oldest_segment(&node.spec().data_dir())?;
+        let bytes = fs::read(&file).map_err(FaultError::io("reading a segment"))?;
+        // What has not been written yet is zero. The later half may be what the
+        // kill tore.
+        let written = bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .unwrap_or_default();
+        let at = self.random.random_range(0..=written / 2);
+        flip(&file, at)?;
+        node.start()?;
+        Ok(Injected {
+            detail: Some(format!("byte {at} of {}", file.display())),
+            hold: Hold::Flipped(file, at),
+            ..Injected::of(vec![id])
+        })
+    }
+
+    /// Sets the byte right and starts the node again; tells what it did with the
+    /// damage.
+    pub(super) async fn undo_damage(
+        &mut self,
+        id: u64,
+        file: &Path,
+        at: usize,
+    ) -> Result<String, FaultError> {
+        let mut cluster = self.cluster.lock().await;
+        let node = found(&mut cluster, id)?;
+        let told = if node.has_ended() {
+            "it refused to start"
+        } else {
+            node.kill().await?;
+            "it ran with it"
+        };
+        // Unless it has given the segment up meanwhile.
+        if file.exists() {
+            flip(file, at)?;
+        }
+        node.start()?;
+        Ok(told.to_owned())
+    }
+
+    /// Starts a follower on an empty directory.
+    pub(super) async fn empty(&mut self) -> Result<Injected, FaultError> {
+        let id = self.follower().await?;
+        let mut cluster = self.cluster.lock().await;
+        let node = found(&mut cluster, id)?;
+        node.kill().await?;
+        let dir = node.spec().dir.join("empty");
+        let data_dir = dir.display().to_string();
+        node.start_with(&[("HUNTLOG_NODE__DATA_DIR", &data_dir)])?;
+        Ok(Injected {
+            hold: Hold::Empty(dir),
+            ..Injected::of(vec![id])
+        })
+    }
+
+    /// Gives the node its data back. Tells that it had refused to run without;
+    /// nothing when it did run.
+    pub(super) async fn end_emptied(
+        &mut self,
+        id: u64,
+        dir: &Path,
+    ) -> Result<Option<String>, FaultError> {
+        let mut cluster = self.cluster.lock().await;
+        let deadline = tokio::time::Instant::now() + REFUSAL_LIMIT;
+        let ready = async |cluster: &Cluster| {
+            let status = cluster.status(id).await?;
+            Some(status.partitions.first()?.ready)
+        };
+        let told = loop {
+            if found(&mut cluster, id)?.has_ended() {
+                break Some("it was refused".to_owned());
+            }
+            if ready(&cluster).await == Some(true) {
+                break None;
+            }
+            // One that asks its peers for ever is not taken in either.
+            if tokio::time::Instant::now() > deadline {
+                break Some("it was not taken in".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let node = found(&mut cluster, id)?;
+        node.kill().await?;
+        fs::remove_dir_all(dir).map_err(FaultError::io("removing an empty directory"))?;
+        node.start()?;
+        Ok(told)
+    }
+}
+
+/// The node `id`, unless it was replaced meanwhile.
+fn found(cluster: &mut Cluster, id: u64) -> Result<&mut NodeProcess, FaultError> {
+    cluster
+        .find(id)
+        .ok_or_else(|| FaultError::NoTarget(format!("node {id} is no member any more")))
+}
+
+/// Changes one bit, or changes it back.
+fn flip(file: &Path, at: usize) -> Result<(), FaultError> {
+    let mut byte = [0];
+    File::options()
+        .read(true)
+        .write(true)
+        .open(file)
+        .and_then(|file| {
+            file.read_exact_at(&mut byte, at as u64)?;
+            file.write_all_at(&[byte[0] ^ 0x10], at as u64)?;
+            file.sync_all()
+        })
+        .map_err(FaultError::io("changing a byte of a segment"))
+}
+
+/// The log file that was begun first.
+fn oldest_segment(data_dir: &Path) -> Result<PathBuf, FaultError> {
+    let dir = data_dir.join("segments");
+    let entries = fs::read_dir(&dir).map_err(FaultError::io(dir.display().to_string()))?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files
+        .into_iter()
+        .next()
+        .ok_or_else(|| FaultError::NoTarget("it has no segments".to_owned()))
+}

@@ -1,0 +1,266 @@
+//! What is done to the cluster while clients use it: one fault at a time, drawn
+//! by the run's seed, held for a while, healed.
+
+mod disks;
+mod faults;
+mod partitions;
+mod processes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+pub(crate) use faults::{Fault, FaultError};
+
+use super::finale::Finding;
+use super::journal::Journal;
+use super::requirements::Requirement;
+use super::stage::Stage;
+use crate::cluster::Cluster;
+use crate::history::{self, Phase};
+use crate::network::Network;
+use faults::Injected;
+
+/// Without a fault before the first and after each, in milliseconds.
+const QUIET_MS: std::ops::Range<u64> = 1_500..4_000;
+
+/// What is done to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Nemesis {
+    /// Nothing.
+    None,
+    /// SIGKILL to the leader.
+    KillLeader,
+    /// SIGKILL to as many nodes as may fail.
+    KillMinority,
+    /// SIGKILL to one more than may fail.
+    KillMajority,
+    /// SIGKILL to every node at once.
+    KillAll,
+    /// One of the four kills each time.
+    Kill,
+    /// SIGSTOP to the leader, SIGCONT later.
+    PauseLeader,
+    /// SIGSTOP to as many nodes as may fail.
+    PauseMinority,
+    /// One of the two pauses each time.
+    Pause,
+    /// The leader can not reach the others, nor they it.
+    PartitionLeader,
+    /// Two halves, the smaller one with or without the leader.
+    PartitionHalves,
+    /// Frames go one way only between the leader and the others.
+    PartitionOneWay,
+    /// The leader is cut off and joined again several times a second.
+    PartitionFlapping,
+    /// One node reaches all, the others only it and their own half.
+    PartitionBridge,
+    /// One of the five partitions each time.
+    Partition,
+    /// A tenth to a third of all frames between nodes are lost.
+    PacketLoss,
+    /// Peers' connections get latency and jitter.
+    Delay,
+    /// A node's wall clock jumps, by up to an hour either way.
+    ClockJump,
+    /// The power of some nodes is cut: what was not synced is gone.
+    PowerCut,
+    /// The power of all nodes is cut at once.
+    PowerCutAll,
+    /// A node's disk fills up.
+    DiskFull,
+    /// Every fdatasync of a node takes a fifth of a second longer.
+    DiskSlow,
+    /// fdatasync fails on a node.
+    DiskFailing,
+    /// fdatasync does nothing on any node and says that it did; then the power of
+    /// all is cut. No cluster survives that: a run that is valid has seen nothing.
+    DiskLying,
+    /// A byte of a node's log is changed while it is down.
+    Damage,
+    /// A node comes back with an empty data directory under its old id, which
+    /// has to be refused.
+    Emptied,
+    /// Every node is stopped in good order and started again, one after another.
+    RollingRestart,
+    /// Leadership is handed over.
+    Transfer,
+    /// One of all these each time, but not a disk that lies.
+    All,
+}
+
+impl Nemesis {
+    /// What it draws from.
+    pub(crate) fn faults(self) -> Vec<Fault> {
+        use Fault as F;
+        match self {
+            Self::None => vec![],
+            Self::KillLeader => vec![F::KillLeader],
+            Self::KillMinority => vec![F::KillMinority],
+            Self::KillMajority => vec![F::KillMajority],
+            Self::KillAll => vec![F::KillAll],
+            Self::Kill => vec![F::KillLeader, F::KillMinority, F::KillMajority, F::KillAll],
+            Self::PauseLeader => vec![F::PauseLeader],
+            Self::PauseMinority => vec![F::PauseMinority],
+            Self::Pause => vec![F::PauseLeader, F::PauseMinority],
+            Self::PartitionLeader => vec![F::PartitionLeader],
+            Self::PartitionHalves => vec![F::PartitionHalves],
+            Self::PartitionOneWay => vec![F::PartitionOneWay],
+            Self::PartitionFlapping => vec![F::PartitionFlapping],
+            Self::PartitionBridge => vec![F::PartitionBridge],
+            Self::Partition => F::PARTITIONS.to_vec(),
+            Self::PacketLoss => vec![F::PacketLoss],
+            Self::Delay => vec![F::Delay],
+            Self::ClockJump => vec![F::ClockJump],
+            Self::PowerCut => vec![F::PowerCut],
+            Self::PowerCutAll => vec![F::PowerCutAll],
+            Self::DiskFull => vec![F::DiskFull],
+            Self::DiskSlow => vec![F::DiskSlow],
+            Self::DiskFailing => vec![F::DiskFailing],
+            Self::DiskLying => vec![F::DiskLying],
+            Self::Damage => vec![F::Damage],
+            Self::Emptied => vec![F::Emptied],
+            Self::RollingRestart => vec![F::RollingRestart],
+            Self::Transfer => vec![F::Transfer],
+            Self::All => F::ALL.to_vec(),
+        }
+    }
+
+    /// What the machine needs for it.
+    pub(crate) fn requirements(self) -> Vec<Requirement> {
+        let faults = self.faults().into_iter();
+        let mut needed: Vec<Requirement> = faults.flat_map(Fault::requirements).copied().collect();
+        needed.sort_unstable();
+        needed.dedup();
+        needed
+    }
+
+    /// What it is called on the command line.
+    #[must_use]
+    pub fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+}
+
+/// Injects and heals.
+pub(crate) struct Injector {
+    pub(crate) stage: Arc<Stage>,
+    pub(crate) cluster: Arc<Mutex<Cluster>>,
+    pub(crate) network: Option<Arc<std::sync::Mutex<Network>>>,
+    pub(crate) links: Option<Arc<super::links::Links>>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) random: SmallRng,
+}
+
+impl Injector {
+    /// Injects one fault after another until `end`, by which all are healed.
+    pub(crate) async fn run(mut self, end: Instant) -> Vec<Finding> {
+        let faults = self.stage.plan.nemesis.faults();
+        let mut findings = Vec::new();
+        while !faults.is_empty() {
+            let quiet = Duration::from_millis(self.random.random_range(QUIET_MS));
+            let fault = faults[self.random.random_range(0..faults.len())];
+            let hold = Duration::from_millis(self.random.random_range(fault.hold_ms()));
+            if Instant::now() + quiet + hold > end {
+                break;
+            }
+            sleep(quiet).await;
+            if let Err(error) = self.one(fault, hold, &mut findings).await {
+                self.journal.note(format!("{fault:?}: {error}"));
+                findings.push(Finding::Harness(format!("{fault:?}: {error}")));
+                // Whatever half of it holds is taken back before the next.
+                if let Err(error) = self.heal_everything().await {
+                    findings.push(Finding::Harness(format!("healing: {error}")));
+                    break;
+                }
+            }
+        }
+        tokio::time::sleep_until(end).await;
+        if let Err(error) = self.heal_everything().await {
+            findings.push(Finding::Harness(format!("healing: {error}")));
+        }
+        findings
+    }
+
+    async fn one(
+        &mut self,
+        fault: Fault,
+        hold: Duration,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), FaultError> {
+        let injected = match self.inject(fault).await {
+            Ok(injected) => injected,
+            // Between two leaders there is none to hit.
+            Err(FaultError::NoTarget(why)) => {
+                self.journal
+                    .note(format!("{} did not land: {why}", fault.name()));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.record(
+            fault,
+            Phase::Start,
+            &injected.nodes,
+            injected.detail.clone(),
+        );
+        let nodes = injected.nodes.clone();
+        let told = self.hold_and_heal(fault, injected, hold, findings).await?;
+        self.record(fault, Phase::Stop, &nodes, told);
+        Ok(())
+    }
+
+    fn record(&self, fault: Fault, phase: Phase, nodes: &[u64], detail: Option<String>) {
+        let word = match phase {
+            Phase::Start => "injected",
+            Phase::Stop => "healed",
+        };
+        let more = detail.as_deref().unwrap_or_default();
+        let name = fault.name();
+        self.journal
+            .note(format!("{name} {word}: nodes {nodes:?} {more}"));
+        self.stage.recorder.fault(history::Fault {
+            name,
+            phase,
+            nodes: nodes.to_vec(),
+            detail,
+        });
+    }
+
+    /// Lets everything go that any fault can hold.
+    async fn heal_everything(&mut self) -> Result<(), FaultError> {
+        self.set_rules(&[])?;
+        if let Some(links) = &self.links {
+            links.set(Duration::ZERO, Duration::ZERO);
+        }
+        let mut cluster = self.cluster.lock().await;
+        let ids: Vec<u64> = cluster.nodes().iter().map(|node| node.spec().id).collect();
+        for id in ids {
+            let node = cluster.node(id);
+            node.resume()?;
+            if node.has_ended() {
+                node.start()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Injected {
+    fn of(nodes: Vec<u64>) -> Self {
+        Self {
+            nodes,
+            detail: None,
+            hold: faults::Hold::Nothing,
+        }
+    }
+}

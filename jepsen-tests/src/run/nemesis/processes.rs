@@ -1,0 +1,135 @@
+//! Faults of processes and of their clocks.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::time::timeout;
+
+use super::super::prepare::clock_file;
+use super::Injector;
+use super::faults::{FaultError, Hold, Injected, Who};
+
+/// How long a node may take to stop in good order.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+impl Injector {
+    pub(super) async fn kill(&mut self, who: Who) -> Result<Injected, FaultError> {
+        let nodes = self.victims(who).await?;
+        let mut cluster = self.cluster.lock().await;
+        for id in &nodes {
+            if let Some(node) = cluster.find(*id) {
+                node.kill().await?;
+            }
+        }
+        Ok(Injected {
+            hold: Hold::Ended,
+            ..Injected::of(nodes)
+        })
+    }
+
+    pub(super) async fn pause(&mut self, who: Who) -> Result<Injected, FaultError> {
+        let nodes = self.victims(who).await?;
+        let mut cluster = self.cluster.lock().await;
+        for id in &nodes {
+            if let Some(node) = cluster.find(*id) {
+                node.pause()?;
+            }
+        }
+        Ok(Injected {
+            hold: Hold::Paused,
+            ..Injected::of(nodes)
+        })
+    }
+
+    pub(super) async fn resume(&self, nodes: &[u64]) -> Result<(), FaultError> {
+        let mut cluster = self.cluster.lock().await;
+        for id in nodes {
+            if let Some(node) = cluster.find(*id) {
+                node.resume()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn start(&self, nodes: &[u64]) -> Result<(), FaultError> {
+        let mut cluster = self.cluster.lock().await;
+        for id in nodes {
+            if let Some(node) = cluster.find(*id).filter(|node| !node.runs()) {
+                node.start()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts those again that have ended by themselves, and tells which.
+    pub(super) async fn restart_ended(&self, nodes: &[u64]) -> Result<Option<String>, FaultError> {
+        let mut cluster = self.cluster.lock().await;
+        let mut ended = Vec::new();
+        for id in nodes {
+            let Some(node) = cluster.find(*id) else {
+                continue;
+            };
+            if node.has_ended() {
+                node.start()?;
+                ended.push(*id);
+            }
+        }
+        Ok((!ended.is_empty()).then(|| format!("{ended:?} had ended")))
+    }
+
+    pub(super) async fn jump_clock(&mut self) -> Result<Injected, FaultError> {
+        // A leader that stamps the log, as often as not.
+        let node = if self.random.random_bool(0.5) {
+            self.leader().await?
+        } else {
+            self.follower().await?
+        };
+        let seconds: i64 = self.random.random_range(-3_600..3_600);
+        let dir = self.cluster.lock().await.dir().join(format!("node{node}"));
+        let file = clock_file(&dir);
+        if !file.exists() {
+            return Err(FaultError::NoTarget(format!(
+                "node {node} has no clock of its own"
+            )));
+        }
+        std::fs::write(&file, format!("{seconds:+}"))
+            .map_err(FaultError::io("setting a clock wrong"))?;
+        Ok(Injected {
+            detail: Some(format!("by {seconds} s")),
+            hold: Hold::Clock(file),
+            ..Injected::of(vec![node])
+        })
+    }
+
+    /// Stops every node in good order and starts it again, one after another.
+    pub(super) async fn restart_all(&mut self) -> Result<Injected, FaultError> {
+        let nodes = self.running().await;
+        for id in &nodes {
+            let mut cluster = self.cluster.lock().await;
+            let Some(node) = cluster.find(*id) else {
+                continue;
+            };
+            match timeout(STOP_LIMIT, node.stop()).await {
+                Ok(stopped) => drop(stopped?),
+                Err(_) => return Err(FaultError::NoTarget(format!("node {id} does not stop"))),
+            }
+            node.start()?;
+            cluster.wait_ready().await?;
+        }
+        Ok(Injected::of(nodes))
+    }
+
+    pub(super) async fn transfer(&mut self) -> Result<Injected, FaultError> {
+        let to = self.follower().await?;
+        match self.stage.client.transfer_leader(to).await {
+            Ok(done) => Ok(Injected {
+                detail: Some(format!(
+                    "node {} leads in term {}",
+                    done.leader_id, done.term
+                )),
+                ..Injected::of(vec![to])
+            }),
+            Err(error) => Err(FaultError::NoTarget(error.to_string())),
+        }
+    }
+}

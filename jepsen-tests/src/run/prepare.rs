@@ -1,0 +1,79 @@
+//! A cluster that has what its nemesis needs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::links::Links;
+use super::nemesis::Fault;
+use super::requirements::{Requirement, faketime};
+use super::{Plan, RunError};
+use crate::cluster::Cluster;
+use crate::config::{NodeSpec, specs};
+use crate::network::Network;
+
+/// Room for a few segments of 64 MiB, the index and snapshots; sparse.
+const DISK_BYTES: u64 = 1 << 30;
+
+/// Says how far off the clock of the node with files in `dir` is.
+pub(super) fn clock_file(dir: &Path) -> PathBuf {
+    dir.join("clock")
+}
+
+/// Everything that is made before the first node starts.
+pub(super) struct Prepared {
+    pub(super) cluster: Cluster,
+    pub(super) network: Option<Arc<Mutex<Network>>>,
+    pub(super) links: Option<Arc<Links>>,
+}
+
+/// The node `id` with files under `dir`, in the network if there is one.
+pub(super) fn spec(network: Option<&Network>, dir: &Path, id: u64) -> NodeSpec {
+    match network {
+        None => crate::config::spec(dir, id),
+        Some(network) => NodeSpec {
+            id,
+            ip: Network::address(id),
+            dir: dir.join(format!("node{id}")),
+            namespace: Some(network.namespace(id)),
+        },
+    }
+}
+
+pub(super) async fn prepare(plan: &Plan, network: Option<Network>) -> Result<Prepared, RunError> {
+    let specs = match &network {
+        None => specs(&plan.out, plan.nodes),
+        Some(network) => (1..=plan.nodes)
+            .map(|id| spec(Some(network), &plan.out, id))
+            .collect(),
+    };
+    let ids: Vec<u64> = specs.iter().map(|spec| spec.id).collect();
+    let mut cluster = Cluster::prepare_at(&plan.out, specs, "")?;
+    let needed = plan.nemesis.requirements();
+    for id in &ids {
+        if needed.contains(&Requirement::LoopDisks) {
+            cluster.add_disk(*id, DISK_BYTES)?;
+        }
+        if needed.contains(&Requirement::Faketime) {
+            let library = faketime().map_err(RunError::Requirement)?;
+            let node = cluster.node(*id);
+            let file = clock_file(&node.spec().dir);
+            fs::write(&file, "+0").map_err(RunError::io("writing a clock file"))?;
+            node.set_env("LD_PRELOAD", &library.display().to_string());
+            node.set_env("FAKETIME_TIMESTAMP_FILE", &file.display().to_string());
+            node.set_env("FAKETIME_NO_CACHE", "1");
+            node.set_env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+    }
+    let links = match &network {
+        Some(network) if plan.nemesis.faults().contains(&Fault::Delay) => {
+            Some(Arc::new(Links::start(network, &ids).await?))
+        }
+        _ => None,
+    };
+    Ok(Prepared {
+        cluster,
+        network: network.map(|network| Arc::new(Mutex::new(network))),
+        links,
+    })
+}

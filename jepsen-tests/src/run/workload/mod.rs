@@ -1,0 +1,135 @@
+//! What the clients do.
+
+mod claim;
+mod keys;
+mod log;
+mod sessions;
+
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use huntlog_client::proto::event_outcome::Outcome;
+use huntlog_client::proto::{Accepted, EventOutcome};
+use huntlog_client::{AppendError, CallError, Disposition};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::finale::Finding;
+use super::stage::Stage;
+use crate::history::OpenOp;
+
+/// What the clients of a run do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Workload {
+    /// Appends, batches sent again, linearizable and stale reads on every node,
+    /// subscriptions that go on at other nodes.
+    Log,
+    /// Players claim treasures of which there are fewer than players.
+    Claim,
+    /// Producers that take sessions away from each other, and crash.
+    Sessions,
+    /// As log, while nodes are replaced by new ones.
+    Membership,
+    /// Log, claim and sessions at once.
+    Mixed,
+}
+
+/// How many workers share the rate. Each has one operation under way at most, and
+/// waits for a node that does not answer; so many that some are always free.
+pub(super) fn workers(rate: u32) -> u32 {
+    (rate / 10).clamp(16, 128)
+}
+
+/// Running clients of all the workloads asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    log: Option<log::Log>,
+    claim: Option<claim::Claims>,
+    sessions: Option<sessions::Sessions>,
+    tasks: JoinSet<()>,
+}
+
+/// Why the clients could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A session could not be opened.
+    #[error("opening a session to set the hunts up: {0}")]
+    Session(#[from] CallError),
+    /// The hunts were not created.
+    #[error("setting the hunts up: {0}")]
+    Append(#[from] AppendError),
+}
+
+impl Load {
+    /// Creates the hunts, and starts the clients.
+    pub(crate) async fn start(stage: &Arc<Stage>) -> Result<Self, SetupError> {
+        let rate = stage.plan.rate;
+        let mut load = Self::default();
+        match stage.plan.workload {
+            Workload::Log | Workload::Membership => load.log = Some(log::Log::new(stage, rate)),
+            Workload::Claim => load.claim = Some(claim::Claims::new(stage, rate)),
+            Workload::Sessions => load.sessions = Some(sessions::Sessions::new(stage, rate)),
+            Workload::Mixed => {
+                load.log = Some(log::Log::new(stage, rate / 2));
+                load.claim = Some(claim::Claims::new(stage, rate / 4));
+                load.sessions = Some(sessions::Sessions::new(stage, rate / 4));
+            }
+        }
+        if let Some(log) = &load.log {
+            log.start(stage, &mut load.tasks).await?;
+        }
+        if let Some(claim) = &load.claim {
+            claim.start(stage, &mut load.tasks).await?;
+        }
+        if let Some(sessions) = &load.sessions {
+            sessions.start(stage, &mut load.tasks).await?;
+        }
+        Ok(load)
+    }
+
+    /// Lets every client end what it has begun.
+    pub(crate) async fn finish(&mut self, stage: &Stage) -> Vec<Finding> {
+        stage.stop();
+        let mut findings = Vec::new();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                findings.push(Finding::Harness(format!("a client ended badly: {error}")));
+            }
+        }
+        findings
+    }
+
+    /// Reads everything whole and drains every subscription, after the load has
+    /// ended and the faults are healed.
+    pub(crate) async fn drain(&self, stage: &Arc<Stage>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if let Some(log) = &self.log {
+            findings.extend(log.keys.drain(stage).await);
+        }
+        if let Some(claim) = &self.claim {
+            findings.extend(claim.drain(stage).await);
+        }
+        if let Some(sessions) = &self.sessions {
+            findings.extend(sessions.keys.drain(stage).await);
+        }
+        findings
+    }
+}
+
+/// The one event's place, if it was accepted.
+pub(super) fn accepted(outcomes: Option<&Vec<EventOutcome>>) -> Option<&Accepted> {
+    match outcomes?.first()?.outcome.as_ref()? {
+        Outcome::Accepted(accepted) => Some(accepted),
+        Outcome::Rejected(_) => None,
+    }
+}
+
+/// Ends an operation that was not acknowledged. What the library vouches for as
+/// not applied failed; everything else, every time-out included, is unknown.
+pub(super) fn unacknowledged(open: OpenOp<'_>, error: &AppendError) {
+    match error.disposition() {
+        Disposition::NotApplied => open.fail(error),
+        Disposition::Unknown => open.info(error),
+    }
+}

@@ -1,0 +1,241 @@
+//! The command line: what it refuses, and that a run leaves nothing behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+
+fn harness() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_huntlog-jepsen"))
+}
+
+fn refused(arguments: &[&str], code: i32) -> String {
+    let output = harness().args(arguments).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    said
+}
+
+fn run(out: &Path, seconds: u32, more: &[&str]) -> Command {
+    let mut command = harness();
+    command.args(["run", "--workload", "log", "--rate", "50"]);
+    command.arg("--time").arg(seconds.to_string());
+    command.arg("--out").arg(out.join("run")).args(more);
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[test]
+fn unknown_names_are_answered_with_the_known_ones() {
+    let workload = refused(
+        &[
+            "run",
+            "--workload",
+            "chess",
+            "--nemesis",
+            "none",
+            "--out",
+            "x",
+        ],
+        2,
+    );
+    assert!(
+        workload.contains("chess") && workload.contains("log, claim, sessions, membership, mixed"),
+        "{workload}"
+    );
+    let nemesis = refused(
+        &[
+            "run",
+            "--workload",
+            "log",
+            "--nemesis",
+            "fire",
+            "--out",
+            "x",
+        ],
+        2,
+    );
+    assert!(
+        nemesis.contains("fire") && nemesis.contains("kill-leader"),
+        "{nemesis}"
+    );
+    let nodes = [
+        "run",
+        "--workload",
+        "log",
+        "--nemesis",
+        "none",
+        "--nodes",
+        "4",
+        "--out",
+        "x",
+    ];
+    assert!(refused(&nodes, 2).contains("3 or 5"));
+}
+
+#[test]
+fn what_comes_between_nodes_needs_namespaces() {
+    let dir = TempDir::new().expect("a directory");
+    let output = run(
+        dir.path(),
+        5,
+        &["--nemesis", "partition-leader", "--loopback"],
+    )
+    .output()
+    .expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    let said = said(&output);
+    assert!(
+        said.contains("partition-leader comes between nodes"),
+        "{said}"
+    );
+    assert!(
+        !dir.path().join("run").exists(),
+        "refused before anything is begun"
+    );
+}
+
+#[test]
+fn a_directory_with_something_in_it_is_left_alone() {
+    let dir = TempDir::new().expect("a directory");
+    let out = dir.path().join("run");
+    fs::create_dir(&out).expect("made");
+    fs::write(out.join("history.jsonl"), "precious").expect("written");
+    let output = run(dir.path(), 5, &["--nemesis", "none", "--loopback"])
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("is not empty"), "{}", said(&output));
+    let kept = fs::read_to_string(out.join("history.jsonl")).expect("there");
+    assert_eq!(kept, "precious");
+}
+
+#[test]
+fn a_file_that_is_no_history_is_named_by_line() {
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("history.jsonl");
+    let path = file.display().to_string();
+    assert!(refused(&["check", &path], 2).contains(&path));
+    fs::write(&file, "{\"index\":0}\n").expect("written");
+    let said = refused(&["check", &path], 2);
+    assert!(said.contains("line 1 is no event of a history"), "{said}");
+}
+
+#[test]
+fn a_run_without_faults_is_valid_and_leaves_its_files() {
+    let dir = TempDir::new().expect("a directory");
+    let output = run(dir.path(), 5, &["--nemesis", "none", "--loopback"])
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let out = dir.path().join("run");
+    for name in [
+        "history.jsonl",
+        "nemesis.log",
+        "summary.json",
+        "summary.html",
+        "plot.svg",
+    ] {
+        assert!(out.join(name).is_file(), "{name}");
+    }
+    for node in 1..=3 {
+        assert!(out.join(format!("node{node}/node.log")).is_file());
+        assert!(!out.join(format!("node{node}/data")).exists());
+    }
+    let history = out.join("history.jsonl").display().to_string();
+    let checked = harness()
+        .args(["check", &history])
+        .output()
+        .expect("it starts");
+    assert_eq!(checked.status.code(), Some(0), "{}", said(&checked));
+}
+
+/// The namespaces, and the mounts under `out`.
+fn left_of(pid: u32, out: &Path) -> Vec<String> {
+    let prefix = format!("huntlog-jepsen-{pid}-");
+    let namespaces = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = namespaces.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
+    let out = out.display().to_string();
+    let mounts = mounts
+        .lines()
+        .filter(|line| line.contains(&out))
+        .map(str::to_owned);
+    names
+        .filter(|name| name.starts_with(&prefix))
+        .chain(mounts)
+        .collect()
+}
+
+#[test]
+fn an_interrupted_run_leaves_nothing_behind() {
+    if !geteuid().is_root() {
+        println!("skipped: network namespaces need root");
+        return;
+    }
+    let dir = TempDir::new().expect("a directory");
+    let running = run(dir.path(), 600, &["--nemesis", "power-cut"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let pid = running.id();
+    let log = dir.path().join("run/node3/node.log");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !log.exists() {
+        assert!(Instant::now() < deadline, "the nodes start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(
+        left_of(pid, dir.path()).len() >= 4,
+        "namespaces and disks are there"
+    );
+    let id = Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("not 0");
+    kill_process(id, Signal::INT).expect("told to stop");
+    let output = running.wait_with_output().expect("a child of ours");
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    assert!(said(&output).contains("interrupted"), "{}", said(&output));
+    assert_eq!(left_of(pid, dir.path()), Vec::<String>::new());
+    let processes = fs::read_dir("/proc").expect("readable").flatten();
+    let path = dir.path().display().to_string();
+    for process in processes {
+        let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        assert!(
+            !String::from_utf8_lossy(&command).contains(&path),
+            "{process:?}"
+        );
+    }
+}
+
+/// The whole harness, proved: a cluster that loses what it has acknowledged is
+/// caught, by the file it has written as well.
+#[test]
+fn acknowledged_writes_that_a_lying_disk_loses_are_missed() {
+    let dir = TempDir::new().expect("a directory");
+    let output = run(dir.path(), 20, &["--nemesis", "disk-lying", "--seed", "1"])
+        .output()
+        .expect("it starts");
+    let said = said(&output);
+    if output.status.code() == Some(2) && said.contains("disk") {
+        println!("skipped: {said}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("I2 not lost"), "{said}");
+    let history = dir.path().join("run/history.jsonl").display().to_string();
+    let checked = harness()
+        .args(["check", &history])
+        .output()
+        .expect("it starts");
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+}

@@ -39,7 +39,7 @@ pub enum Bug {
     VoteNotPersisted,
     /// What apply decides depends on the order of a hash map.
     HashMapIterated,
-    /// A subscription that a node has ended goes on at the end of the log.
+    /// A subscription that is made again, at whatever node, is one event too far.
     SubscriptionSkips,
     /// One player more wins a limited treasure.
     ClaimCountedTwice,

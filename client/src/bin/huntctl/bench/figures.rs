@@ -157,7 +157,7 @@ pub fn summarise(runs: &[Figures]) -> BTreeMap<&'static str, [f64; 3]> {
 /// Of sorted values, at least one.
 pub fn median(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 0 {
+    if sorted.len().is_multiple_of(2) {
         f64::midpoint(sorted[middle - 1], sorted[middle])
     } else {
         sorted[middle]

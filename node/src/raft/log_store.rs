@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, Range, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 
 use futures::Stream;
 use futures::stream;
@@ -112,6 +112,15 @@ impl RaftLogReader<TypeConfig> for LogStore {
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         self.read(start..end, limits::REPLICATION_BYTES_MAX).await
+    }
+
+    /// From memory, where the default reads entries here and there in search of
+    /// the ends: one that is damaged would keep the node from starting.
+    async fn get_key_log_ids(&mut self, range: RangeInclusive<LogId>) -> io::Result<Vec<LogId>> {
+        let ends = self
+            .log
+            .leadership_ends(range.start().index, range.end().index);
+        Ok(ends.into_iter().map(log_id_from_storage).collect())
     }
 
     /// Lazy, where the default loads the whole range: what is to be applied

@@ -74,6 +74,18 @@ impl PartitionState {
         })
     }
 
+    /// The last entry of each leadership from `first` to `last`, both of the live log.
+    pub(crate) fn leadership_ends(&self, first: u64, last: u64) -> Vec<LogId> {
+        let started = self.runs.partition_point(|run| run.first <= first);
+        let later = self.runs[started..].iter().map(|run| run.first);
+        let ends = later
+            .take_while(|start| *start <= last)
+            .map(|start| start - 1);
+        ends.chain([last])
+            .filter_map(|index| self.id_at(index))
+            .collect()
+    }
+
     /// Whether `frame` fits this state; the reason if not.
     pub(crate) fn check(&self, frame: &FrameKind) -> Result<(), String> {
         match frame {
@@ -134,7 +146,8 @@ impl PartitionState {
                 term: id.term,
                 node_id: id.node_id,
             });
-            if self.runs.len() > RUNS_MAX {
+            // Those of the live log are all needed.
+            if self.runs.len() > RUNS_MAX && self.runs[1].first <= self.live().start {
                 self.runs.remove(0);
             }
         }

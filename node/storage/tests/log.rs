@@ -11,6 +11,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{append, done, entries, entry, id, read_all, small_segments, vote, wait};
+use huntlog_storage::limits::RUNS_MAX;
 use huntlog_storage::{
     Crash, IndexReport, OpenError, Options, ReadError, SimFiles, SimIndex, Storage, WriteError,
 };
@@ -160,6 +161,45 @@ fn a_truncated_end_is_replaced_for_good() {
     assert_eq!(storage.partition(0).last(), None);
     append(&storage, &storage.partition(0), entries(3, 0..1));
     assert_eq!(read_all(&storage.partition(0)), entries(3, 0..1));
+}
+
+#[test]
+fn the_ends_of_all_leaderships_of_the_live_log_are_remembered() {
+    const LEADERSHIPS: u64 = RUNS_MAX as u64 + 100;
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let log = storage.partition(0);
+    let led = |term: u64| entries(term, 2 * term..2 * term + 2);
+    append(&storage, &log, (0..LEADERSHIPS).flat_map(led).collect());
+    let ends = |terms: std::ops::Range<u64>| -> Vec<_> {
+        terms.map(|term| id(term, 2 * term + 1)).collect()
+    };
+    let last = log.last().unwrap();
+    assert_eq!(log.leadership_ends(0, last.index), ends(0..LEADERSHIPS));
+    assert_eq!(
+        log.leadership_ends(3, 8),
+        [id(1, 3), id(2, 5), id(3, 7), id(4, 8)]
+    );
+    assert_eq!(log.leadership_ends(4, 5), [id(2, 5)]);
+    assert_eq!(log.leadership_ends(5, 5), [id(2, 5)]);
+    storage.close().unwrap();
+
+    let storage = open(dir.path());
+    let log = storage.partition(0);
+    assert_eq!(log.leadership_ends(0, last.index), ends(0..LEADERSHIPS));
+    // What is purged is forgotten by and by.
+    wait(&storage, |done| log.purge(id(150, 301), done)).unwrap();
+    append(
+        &storage,
+        &log,
+        (LEADERSHIPS..LEADERSHIPS + 3).flat_map(led).collect(),
+    );
+    let last = log.last().unwrap();
+    assert_eq!(
+        log.leadership_ends(302, last.index),
+        ends(151..LEADERSHIPS + 3)
+    );
+    assert_eq!(log.id_at(0), None);
 }
 
 #[test]

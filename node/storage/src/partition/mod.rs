@@ -236,6 +236,15 @@ impl PartitionLog {
         self.partition.live.read().state.id_at(index)
     }
 
+    /// The last entry of each leadership from entry `first` to entry `last` of the live log, ascending; from memory.
+    pub fn leadership_ends(&self, first: u64, last: u64) -> Vec<LogId> {
+        self.partition
+            .live
+            .read()
+            .state
+            .leadership_ends(first, last)
+    }
+
     /// Index through which the log is durable.
     pub fn durable_index(&self) -> Option<u64> {
         self.partition.live.read().durable

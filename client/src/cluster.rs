@@ -166,19 +166,38 @@ impl Cluster {
     /// Keeps up with who the members are for as long as the cluster is used: in
     /// the end none may be left of those it was made with.
     pub(crate) async fn follow_members(cluster: Weak<Self>) {
+        let mut pause = limits::MEMBERS_INTERVAL;
         loop {
-            tokio::time::sleep(limits::MEMBERS_INTERVAL).await;
+            tokio::time::sleep(pause).await;
             let Some(cluster) = cluster.upgrade() else {
                 return;
             };
-            let attempt = cluster.attempt(cluster.target(), cluster.options.connect_timeout);
-            let request = attempt.request(GetStatusRequest {});
-            let asked = async move { attempt.admin().get_status(request).await };
-            let limit = cluster.options.connect_timeout;
-            if let Ok(Ok(answer)) = tokio::time::timeout(limit, asked).await {
-                cluster.learn_members(answer.into_inner());
-            }
+            pause = match cluster.ask_for_members().await {
+                true => limits::MEMBERS_INTERVAL,
+                // While one node after another is gone, so may be the rest soon.
+                false => limits::UNAVAILABLE_BACKOFF_MAX,
+            };
         }
+    }
+
+    /// Asks one node who the members are; after one that does not answer, the
+    /// next is asked.
+    async fn ask_for_members(&self) -> bool {
+        let limit = self.options.connect_timeout;
+        let address = self.target();
+        let attempt = self.attempt(Arc::clone(&address), limit);
+        let request = attempt.request(GetStatusRequest {});
+        let asked = async move { attempt.admin().get_status(request).await };
+        match tokio::time::timeout(limit, asked).await {
+            Ok(Ok(answer)) => {
+                self.learn_members(answer.into_inner());
+                return true;
+            }
+            Ok(Err(status)) => self.judge_failure(&address, &refusal_of_status(&status)),
+            // It may only be slow, which is no reason to leave it alone.
+            Err(_) => self.pass_over(&address),
+        }
+        false
     }
 
     fn learn_members(&self, status: GetStatusResponse) {

@@ -147,3 +147,23 @@ async fn administration_reaches_the_cluster() {
     let sessions = client.sessions(proto::ListSessionsRequest::default()).await;
     assert_eq!(sessions.expect("answers").sessions[0].session, "s");
 }
+
+/// A client that is asked for nothing learns from whoever answers who the members
+/// are, before none is left of those it was given.
+#[tokio::test]
+async fn members_are_learned_past_a_node_that_is_gone() {
+    let mut peers = Peers::start(3);
+    let given = peers.addresses();
+    peers.kill(0);
+    let client = Client::connect(given.iter().take(2), ClientOptions::default()).expect("valid");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while client.known_nodes().len() < 3 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{:?}",
+            client.known_nodes()
+        );
+        // Nobody says when the client has learned.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -4,6 +4,7 @@
 //! The invariants are those of `node/ARCHITECTURE.md`. A run that did too little
 //! or was not read to the end has no verdict, which is not a pass.
 
+mod atomic;
 mod counts;
 mod fenced;
 mod honest;
@@ -37,6 +38,7 @@ pub enum Invariant {
     I5,
     I6,
     I8,
+    I9,
     I10,
 }
 
@@ -51,6 +53,7 @@ impl Invariant {
             Self::I5 => "I5 ordered",
             Self::I6 => "I6 linearizable",
             Self::I8 => "I8 one winner",
+            Self::I9 => "I9 atomic",
             Self::I10 => "I10 honest errors",
         }
     }
@@ -146,6 +149,7 @@ pub fn judge(history: &History, minimum: Minimum) -> Judgement {
     ordered::check(&index, &mut violations);
     linearizable::check(&index, &mut violations);
     one_winner::check(&index, &mut violations, &mut insufficient);
+    atomic::check(&index, &mut violations);
     honest::check(&index, &mut violations);
     violations.sort_by_key(|violation| (violation.invariant, violation.events.clone()));
     Judgement {

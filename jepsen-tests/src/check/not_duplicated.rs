@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::{Index, Key, violation};
 use super::{Invariant, Violation};
+use crate::history::Append;
 
 pub(super) fn check(index: &Index<'_>, violations: &mut Vec<Violation>) {
     for (name, key) in &index.keys {
@@ -70,7 +71,7 @@ fn resends(name: &str, key: &Key<'_>, violations: &mut Vec<Violation>) {
     }
 }
 
-/// A number of a session is on one value. A producer that was fenced before it
+/// A number of a session is on one value, or on those of one batch. A producer that was fenced before it
 /// got an answer leaves its number to another value, and only one of the two is
 /// ever applied.
 fn sequences(index: &Index<'_>, violations: &mut Vec<Violation>) {
@@ -86,7 +87,15 @@ fn sequences(index: &Index<'_>, violations: &mut Vec<Violation>) {
             else {
                 continue;
             };
-            if (other_key, other) != (*name, value) {
+            let sent_with = |other: &Append| {
+                let op = append.op;
+                op.batch.is_some() && (op.batch, op.epoch) == (other.batch, other.epoch)
+            };
+            let together = other_key == *name
+                && key
+                    .append_of(other)
+                    .is_some_and(|append| sent_with(append.op));
+            if (other_key, other) != (*name, value) && !together {
                 let what = format!(
                     "{} {} was applied as value {other} of {other_key} and as {value} of {name}",
                     number.0, number.1
@@ -152,6 +161,19 @@ mod tests {
              1 ok append h p0 1 18 @1
              1 > read h 0
              1 ok read h 0 = 0:17 1:18",
+        );
+    }
+
+    #[test]
+    fn a_sequence_on_two_batches() {
+        assert_violates(
+            I3,
+            "0 > append h p0 1 17 e1 b2
+             1 > append h p0 1 18 e1 b2
+             2 > append h p0 1 19 e2 b2
+             3 > append h p0 1 20 e2 b2
+             4 > read h 0
+             4 ok read h 0 = 0:17 1:18 2:19 3:20",
         );
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! 0 > append h p0 1 17 e5         0 ok append h p0 1 17 e5 @0
+//! 0 > append h p0 1 17 b2         0 ok append h p0 1 17 b2 @0
 //! 1 > read h 0                    1 ok read h 0 = 0:17 1:18 end=2
 //! 1 > stale h 0 1                 1 ok stale h 0 1 = 0:17
 //! 2 > poll h s                    2 ok poll h s = 0:17
@@ -96,6 +97,10 @@ fn op(f: &str, words: &[&str], answer: Option<&str>) -> Op {
                 epoch: words[4..]
                     .iter()
                     .find_map(|word| word.strip_prefix('e'))
+                    .map(number),
+                batch: words[4..]
+                    .iter()
+                    .find_map(|word| word.strip_prefix('b'))
                     .map(number),
                 offset: with("@").map(number),
             };

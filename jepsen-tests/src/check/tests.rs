@@ -97,6 +97,7 @@ impl World {
                     seq: client.seq,
                     v: self.next_value,
                     epoch: None,
+                    batch: None,
                     offset: None,
                 })
             }

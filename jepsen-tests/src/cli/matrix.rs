@@ -167,7 +167,7 @@ fn cell(plan: Plan) -> Result<CellResult, Failure> {
     }
     match execute(plan) {
         Ok(summary) => Ok(ran(&summary)),
-        Err(error @ (RunError::Interrupted | RunError::NotEmpty(_))) => Err(failure(error)),
+        Err(error @ (RunError::Interrupted(_) | RunError::NotEmpty(_))) => Err(failure(error)),
         Err(error) => Ok(CellResult::Failed(error.to_string())),
     }
 }

@@ -42,6 +42,10 @@ pub struct Append {
     /// reopened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// How many values its batch has, where that is more than one: all of the
+    /// same key, each an operation of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u64>,
     /// Answer: its position among the key's entries, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,

@@ -10,6 +10,7 @@ fn append(v: u64, offset: Option<u64>) -> Op {
         seq: 1,
         v,
         epoch: None,
+        batch: None,
         offset,
     })
 }

@@ -139,8 +139,8 @@ pub enum RunError {
     #[error("drawing the plot: {0}")]
     Plot(String),
     /// Somebody stopped it.
-    #[error("interrupted; there is no verdict")]
-    Interrupted,
+    #[error("interrupted by {0}; there is no verdict")]
+    Interrupted(&'static str),
 }
 
 impl RunError {
@@ -199,7 +199,7 @@ fn on_own_thread(plan: Plan) -> Result<Summary, RunError> {
     let result = runtime.block_on(async {
         tokio::select! {
             result = perform(plan, network) => result,
-            result = interrupted() => Err(result.err().unwrap_or(RunError::Interrupted)),
+            error = interrupted() => Err(error),
         }
     });
     // Tasks that were left hold nodes, disks and the network.
@@ -207,12 +207,19 @@ fn on_own_thread(plan: Plan) -> Result<Summary, RunError> {
     result
 }
 
-async fn interrupted() -> Result<(), RunError> {
+/// Waits until somebody stops the run.
+async fn interrupted() -> RunError {
     let listening = || RunError::io("listening for signals");
-    let mut terminate = signal(SignalKind::terminate()).map_err(listening())?;
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => return listening()(error),
+    };
     tokio::select! {
-        ended = tokio::signal::ctrl_c() => ended.map_err(listening()),
-        _ = terminate.recv() => Ok(()),
+        ended = tokio::signal::ctrl_c() => match ended {
+            Ok(()) => RunError::Interrupted("SIGINT"),
+            Err(error) => listening()(error),
+        },
+        _ = terminate.recv() => RunError::Interrupted("SIGTERM"),
     }
 }
 

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Coverage {
     pub(super) appends: u64,
+    /// Those of several events.
+    pub(super) batches: u64,
     pub(super) duplicates: u64,
     pub(super) retried: u64,
     pub(super) outcomes_dropped: u64,
@@ -14,6 +16,10 @@ pub(super) struct Coverage {
     pub(super) fenced: u64,
     pub(super) sessions_opened: u64,
     pub(super) sessions_forgotten: u64,
+    /// Openings refused because there were too many.
+    pub(super) sessions_full: u64,
+    /// Acknowledgements held against the disks.
+    pub(super) disks_judged: u64,
     pub(super) batches_of_forgotten: u64,
     pub(super) reads: u64,
     pub(super) stale_reads: u64,
@@ -41,6 +47,7 @@ impl Coverage {
     pub(super) fn rows(&self) -> Vec<(String, u64)> {
         let mut rows: Vec<(String, u64)> = [
             ("appends", self.appends),
+            ("batches", self.batches),
             ("duplicates", self.duplicates),
             ("retried", self.retried),
             ("outcomes_dropped", self.outcomes_dropped),
@@ -49,6 +56,8 @@ impl Coverage {
             ("fenced", self.fenced),
             ("sessions_opened", self.sessions_opened),
             ("sessions_forgotten", self.sessions_forgotten),
+            ("sessions_full", self.sessions_full),
+            ("disks_judged", self.disks_judged),
             ("batches_of_forgotten", self.batches_of_forgotten),
             ("reads", self.reads),
             ("stale_reads", self.stale_reads),

@@ -8,6 +8,7 @@ use huntlog_storage::{Crash, OpenReport, Options, SimFiles, SimIndex, Storage};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::invariants::Held;
 use super::random::Random;
 
 /// Segments are sealed at this size, so that a short run has several.
@@ -82,6 +83,36 @@ impl Disk {
 
     pub(super) fn counts(&self) -> Counts {
         self.state.lock().counts
+    }
+
+    /// What would be left of the log entry at `index` if the power went now.
+    ///
+    /// # Errors
+    /// When what would be left can not be opened.
+    pub(super) fn would_hold(&self, index: u64) -> Result<Held, huntlog_storage::OpenError> {
+        let options = Options {
+            segment_bytes: SEGMENT_BYTES,
+            reserve_bytes: 0,
+            ..Options::default()
+        };
+        let files = self.files.fork_durable(0);
+        let (storage, _) = Storage::open_simulated(&files, &SimIndex::new(), options)?;
+        let log = storage.partition(0);
+        Ok(match log.id_at(index) {
+            _ if log
+                .last_purged()
+                .is_some_and(|purged| purged.index >= index) =>
+            {
+                Held::Covered
+            }
+            Some(id) => Held::Entry(id.term, id.node_id),
+            None => Held::Nothing,
+        })
+    }
+
+    /// Whether its syncs take longer than usual.
+    pub(super) fn is_slow(&self) -> bool {
+        self.state.lock().sync != USUAL_SYNC
     }
 
     /// What is on the disk after the process, or the machine, has gone down.

@@ -162,6 +162,11 @@ fn limits(random: &mut Random) -> Limits {
     if random.one_in(3) {
         limits.session_idle_ms = 2_000 + random.below(6_000);
         limits.idle_step_ms_max = 1_000;
+        if random.one_in(2) {
+            // Fewer than there are clients: they make room for each other.
+            limits.max_sessions = 3 + u32::try_from(random.below(5)).expect("a few");
+            limits.evictable_idle_ms = limits.idle_step_ms_max + 100 + random.below(800);
+        }
     }
     if random.one_in(3) {
         limits.result_budget_bytes = 500 + random.below(20_000);

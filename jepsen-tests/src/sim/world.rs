@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use huntlog_storage::Crash;
@@ -14,6 +15,7 @@ use super::coverage::Coverage;
 use super::disk::Disk;
 use super::host::Process;
 use super::interpose;
+use super::invariants::{Stop, bounded, durable, loud};
 use super::middlebox::Middlebox;
 use super::net::{Link, Net};
 use super::node::{Ending, NodeHandle, Setup, Way, config, node_ip, node_process};
@@ -23,6 +25,11 @@ use crate::history::Recorder;
 
 /// What the world moves on by. Nothing crosses the network in less.
 pub(super) const TICK: Duration = Duration::from_millis(1);
+
+/// Disks and bounds are judged this often,
+const JUDGE: Duration = Duration::from_millis(2_500);
+/// and disks this often while one is slow.
+const JUDGE_SLOW: Duration = Duration::from_millis(400);
 
 /// Clients' machines have numbers from here on.
 const CLIENTS_FROM: u64 = 100;
@@ -64,6 +71,9 @@ pub(super) struct World {
     pub(super) operator_number: u64,
     setup: Setup,
     clock: Arc<Mutex<Duration>>,
+    /// The highest acknowledged log index that was looked at, and when disks were
+    /// last held against one.
+    judged: (u64, Duration),
     /// What must not have happened.
     pub(super) violations: Vec<String>,
 }
@@ -94,6 +104,7 @@ impl World {
             coverage: Arc::new(Mutex::new(Coverage::default())),
             members: Arc::default(),
             seen: Arc::new(Mutex::new(Seen::default())),
+            acknowledged: Arc::default(),
             forgotten: setup.expires_sessions().then(Arc::default),
         };
         Self {
@@ -109,6 +120,7 @@ impl World {
             operator_number: 0,
             setup,
             clock,
+            judged: (0, Duration::ZERO),
             violations: Vec::new(),
         }
     }
@@ -361,9 +373,58 @@ impl World {
             }
         }
         self.place(0);
+        self.judge_acknowledged();
+        self.judge_bounds();
         self.darken_broken();
         self.bury_ended();
         self.bring_back();
+    }
+
+    /// Holds what was acknowledged in this tick against the disks, from time to
+    /// time; more often while a disk takes its time, because that tells more.
+    fn judge_acknowledged(&mut self) {
+        let acknowledged = self.shared.acknowledged.load(Ordering::Relaxed);
+        if acknowledged <= self.judged.0 {
+            return;
+        }
+        let slow = self.nodes.values().any(|node| node.disk.is_slow());
+        let pause = if slow { JUDGE_SLOW } else { JUDGE };
+        let (_, at) = self.judged;
+        self.judged.0 = acknowledged;
+        if self.now < at + pause {
+            return;
+        }
+        self.judged.1 = self.now;
+        let mut disks = BTreeMap::new();
+        for (id, node) in &self.nodes {
+            match node.disk.would_hold(acknowledged) {
+                Ok(held) => {
+                    disks.insert(*id, held);
+                }
+                Err(error) => self.violations.push(format!(
+                    "I12: what a power cut would leave of node {id} is refused: {error}"
+                )),
+            }
+        }
+        let mut coverage = self.shared.coverage.lock();
+        coverage.disks_judged += 1;
+        drop(coverage);
+        let voters = &self.shared.seen.lock().voters;
+        if let Err(violation) = durable(acknowledged, &disks, voters) {
+            self.violations.push(violation);
+        }
+    }
+
+    /// Holds what the nodes measure against their limits.
+    fn judge_bounds(&mut self) {
+        if !self.now.as_millis().is_multiple_of(JUDGE.as_millis()) {
+            return;
+        }
+        for (id, node) in &self.nodes {
+            let metrics = node.handle.as_ref().map(|handle| handle.metrics.encode());
+            let judged = metrics.map(|text| bounded(*id, &text, &self.setup.limits));
+            self.violations.extend(judged.and_then(Result::err));
+        }
     }
 
     /// A machine whose disk has stopped in the middle of something has no power.
@@ -397,10 +458,10 @@ impl World {
             self.crash_node(id, Crash::Process);
             let machine = self.nodes.get_mut(&id).expect("it has just ended");
             if let Ending::Failed(reason) = ending {
-                if reason.contains("removed") {
-                    machine.retired = true;
-                } else if !tolerable(&reason) {
-                    self.violations.push(format!("node {id} stopped: {reason}"));
+                match loud(id, &reason) {
+                    Ok(Stop::Removed) => machine.retired = true,
+                    Ok(Stop::Explained) => {}
+                    Err(violation) => self.violations.push(violation),
                 }
             }
             // As a supervisor does.
@@ -445,12 +506,4 @@ impl World {
         }
         done(self)
     }
-}
-
-/// What a node may stop for by itself, to be started again: its disk has failed
-/// it, as it was made to.
-fn tolerable(reason: &str) -> bool {
-    ["storage failed", "simulated EIO", "Input/output error"]
-        .iter()
-        .any(|part| reason.contains(part))
 }

@@ -31,9 +31,9 @@ pub struct LogClock {
 struct State {
     voters: Vec<NodeId>,
     own_id: NodeId,
-    /// How far each voter's clock is ahead of this one, in milliseconds, and
-    /// when that was measured.
-    ahead_ms: BTreeMap<NodeId, (i64, Instant)>,
+    /// What each other voter's clock read, in milliseconds, and when. How far it
+    /// is ahead of this one would be wrong once this one jumps.
+    clocks_ms: BTreeMap<NodeId, (i64, Instant)>,
     /// The last stamp, and when it was given.
     last: Option<(u64, Instant)>,
 }
@@ -54,7 +54,7 @@ impl LogClock {
             state: Mutex::new(State {
                 voters: Vec::new(),
                 own_id,
-                ahead_ms: BTreeMap::new(),
+                clocks_ms: BTreeMap::new(),
                 last: None,
             }),
         }
@@ -63,21 +63,16 @@ impl LogClock {
     /// Sets whose clocks count.
     pub fn set_voters(&self, voters: Vec<NodeId>) {
         let mut state = self.state.lock();
-        state.ahead_ms.retain(|peer, _| voters.contains(peer));
+        state.clocks_ms.retain(|peer, _| voters.contains(peer));
         state.voters = voters;
     }
 
     /// Notes a peer's clock: `clock_ms` was read while a question of
     /// `round_trip` was under way, answered just now.
     pub fn observe(&self, peer: NodeId, clock_ms: i64, round_trip: Duration) {
-        let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
-        let ahead = clock_ms
-            .saturating_add(half)
-            .saturating_sub(wall_clock_ms());
-        self.state
-            .lock()
-            .ahead_ms
-            .insert(peer, (ahead, Instant::now()));
+        let now_ms = clock_ms.saturating_add(whole_ms(round_trip / 2));
+        let reading = (now_ms, Instant::now());
+        self.state.lock().clocks_ms.insert(peer, reading);
     }
 
     /// Makes sure that stamps do not fall behind `time_ms`, the machine's time.
@@ -96,12 +91,18 @@ impl LogClock {
 
     /// How this node's clock stands among the voters'.
     pub fn skew(&self) -> ClockSkew {
-        let median = self.state.lock().median_ahead(Instant::now());
+        let wall_ms = wall_clock_ms();
+        let median = self.state.lock().median_ms(Instant::now(), wall_ms);
         ClockSkew {
-            ahead_ms: -median.unwrap_or(0),
+            ahead_ms: median.map_or(0, |median| wall_ms.saturating_sub(median)),
             quorum: median.is_some(),
         }
     }
+}
+
+/// In milliseconds, rounded down.
+fn whole_ms(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl State {
@@ -112,8 +113,7 @@ impl State {
     }
 
     fn stamp(&mut self, now: Instant, wall_ms: i64) -> u64 {
-        let bounded = self.median_ahead(now).map(|ahead| {
-            let median = wall_ms.saturating_add(ahead);
+        let bounded = self.median_ms(now, wall_ms).map(|median| {
             wall_ms.clamp(
                 median.saturating_sub(CLOCK_SKEW_MAX_MS),
                 median.saturating_add(CLOCK_SKEW_MAX_MS),
@@ -129,27 +129,28 @@ impl State {
         stamp
     }
 
-    /// How far the voters' median clock is ahead of this one; `None` without
-    /// fresh clocks of a quorum.
-    fn median_ahead(&self, now: Instant) -> Option<i64> {
+    /// What the voters' median clock reads; `None` without fresh clocks of a
+    /// quorum.
+    fn median_ms(&self, now: Instant, wall_ms: i64) -> Option<i64> {
         let fresh = limits::CLOCK_FRESH;
-        let mut ahead: Vec<i64> = self
+        let mut clocks: Vec<i64> = self
             .voters
             .iter()
             .filter_map(|voter| {
                 if *voter == self.own_id {
-                    return Some(0);
+                    return Some(wall_ms);
                 }
-                let (ahead, at) = self.ahead_ms.get(voter)?;
-                (now.duration_since(*at) <= fresh).then_some(*ahead)
+                let (clock_ms, at) = self.clocks_ms.get(voter)?;
+                let age = now.duration_since(*at);
+                (age <= fresh).then(|| clock_ms.saturating_add(whole_ms(age)))
             })
             .collect();
-        if ahead.len() <= self.voters.len() / 2 {
+        if clocks.len() <= self.voters.len() / 2 {
             return None;
         }
-        ahead.sort_unstable();
+        clocks.sort_unstable();
         // Of an even number the lower middle: time never runs ahead by it.
-        Some(ahead[(ahead.len() - 1) / 2])
+        Some(clocks[(clocks.len() - 1) / 2])
     }
 }
 
@@ -159,12 +160,16 @@ mod tests {
 
     const HOUR_MS: i64 = 3_600_000;
 
+    const WALL_MS: i64 = 10 * HOUR_MS;
+
+    /// The clocks of others, by how far they are ahead of [`WALL_MS`].
     fn state(own_id: NodeId, ahead: &[(NodeId, i64)]) -> (State, Instant) {
         let now = Instant::now();
+        let clock = |(id, ahead): &(NodeId, i64)| (*id, (WALL_MS + ahead, now));
         let state = State {
             voters: vec![1, 2, 3],
             own_id,
-            ahead_ms: ahead.iter().map(|(id, ms)| (*id, (*ms, now))).collect(),
+            clocks_ms: ahead.iter().map(clock).collect(),
             last: None,
         };
         (state, now)
@@ -173,21 +178,32 @@ mod tests {
     #[test]
     fn a_leader_an_hour_ahead_stamps_within_a_second_of_the_median() {
         let (mut state, now) = state(1, &[(2, -HOUR_MS), (3, -HOUR_MS)]);
-        let stamp = state.stamp(now, 10 * HOUR_MS);
+        let stamp = state.stamp(now, WALL_MS);
         assert_eq!(stamp, 9 * HOUR_MS as u64 + 1_000);
     }
 
     #[test]
     fn a_leader_an_hour_behind_does_not_freeze_time() {
         let (mut state, now) = state(1, &[(2, HOUR_MS), (3, HOUR_MS)]);
-        let stamp = state.stamp(now, 10 * HOUR_MS);
+        let stamp = state.stamp(now, WALL_MS);
         assert_eq!(stamp, 11 * HOUR_MS as u64 - 1_000);
     }
 
     #[test]
     fn one_wrong_peer_changes_nothing() {
         let (mut state, now) = state(1, &[(2, HOUR_MS), (3, 5)]);
-        assert_eq!(state.stamp(now, 10 * HOUR_MS), 10 * HOUR_MS as u64);
+        assert_eq!(state.stamp(now, WALL_MS), 10 * HOUR_MS as u64);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_between_two_readings_of_the_others_moves_a_stamp_by_a_second() {
+        let (mut state, now) = state(1, &[(2, 0), (3, 0)]);
+        let later = now + Duration::from_millis(250);
+        for jump in [HOUR_MS, -HOUR_MS] {
+            let stamp = state.stamp(later, WALL_MS + 250 + jump);
+            let expected = WALL_MS + 250 + jump.clamp(-1_000, 1_000);
+            assert_eq!(stamp, expected as u64);
+        }
     }
 
     #[test]
@@ -195,7 +211,7 @@ mod tests {
         let (mut state, now) = state(1, &[]);
         state.last = Some((5_000, now));
         let later = now + Duration::from_millis(250);
-        assert_eq!(state.stamp(later, 10 * HOUR_MS), 5_250);
+        assert_eq!(state.stamp(later, WALL_MS), 5_250);
     }
 
     #[test]
@@ -203,6 +219,6 @@ mod tests {
         let (mut state, now) = state(1, &[(2, -HOUR_MS), (3, -HOUR_MS)]);
         let later = now + limits::CLOCK_FRESH + Duration::from_millis(1);
         state.last = Some((7, later));
-        assert_eq!(state.stamp(later, 10 * HOUR_MS), 7);
+        assert_eq!(state.stamp(later, WALL_MS), 7);
     }
 }

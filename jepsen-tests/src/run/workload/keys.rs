@@ -377,7 +377,10 @@ impl Key {
             let left = deadline.saturating_duration_since(Instant::now());
             match timeout(left, self.poll(client, &mut subscription)).await {
                 Ok(true) => {}
-                Ok(false) => subscription = self.subscription(&stage.client),
+                Ok(false) => {
+                    tokio::time::sleep(POLL_PAUSE).await;
+                    subscription = self.subscription(&stage.client);
+                }
                 Err(_) => return stuck("the subscription to"),
             }
         }

@@ -128,6 +128,7 @@ impl Worker {
             seq: session.last + 1,
             v,
             epoch: None,
+            batch: None,
             offset: None,
         };
         let session = self.session.as_mut().expect("just opened");

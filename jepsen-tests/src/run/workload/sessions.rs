@@ -142,6 +142,7 @@ impl Program {
             seq,
             v: self.stage.value(),
             epoch: Some(epoch),
+            batch: None,
             offset: None,
         };
         let batch = Batch {

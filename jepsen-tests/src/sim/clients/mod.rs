@@ -11,6 +11,7 @@ mod watcher;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -55,6 +56,8 @@ pub(super) struct Shared {
     /// The members that clients are told of.
     pub(super) members: Arc<Mutex<Vec<u64>>>,
     pub(super) seen: Arc<Mutex<Seen>>,
+    /// The highest log index that a client was told of as applied.
+    pub(super) acknowledged: Arc<AtomicU64>,
     /// Whether this world's sessions are forgotten within a run, and then begin
     /// anew: how often each has.
     pub(super) forgotten: Option<Arc<Mutex<BTreeMap<String, u64>>>>,
@@ -63,6 +66,11 @@ pub(super) struct Shared {
 impl Shared {
     fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// Takes down that a client was told that it has something in this entry.
+    fn note_acknowledged(&self, log_index: u64) {
+        self.acknowledged.fetch_max(log_index, Ordering::Relaxed);
     }
 
     /// What a session is called in the history: one that was forgotten and has
@@ -94,10 +102,17 @@ impl Shared {
                 })
             })
         });
+        let follow_leader = node.is_none();
+        // The impatient are the first at a new leader, while the old one does not
+        // know yet.
+        let answer_timeout = match follow_leader && random.one_in(2) {
+            true => Duration::from_millis(60 + random.below(300)),
+            false => Duration::from_secs(2),
+        };
         let options = ClientOptions {
             timeout: Duration::from_secs(5),
-            answer_timeout: Duration::from_secs(2),
-            follow_leader: node.is_none(),
+            answer_timeout,
+            follow_leader,
             seed: Some(random.next()),
             dialer: Some(dialer),
             ..ClientOptions::default()

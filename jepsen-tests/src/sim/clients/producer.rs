@@ -46,9 +46,10 @@ pub(in crate::sim) struct Disk {
     pub(in crate::sim) idle: bool,
 }
 
+/// A batch: what it appends, all of it to one key.
 #[derive(Debug, Clone)]
 pub(in crate::sim) struct Sent {
-    append: Append,
+    appends: Vec<Append>,
     padding: usize,
 }
 
@@ -125,6 +126,8 @@ impl Producer {
         let producer = match client.session_with(&self.session, options).await {
             Ok(producer) => producer,
             Err(error) => {
+                let full = error.to_string().contains("SESSIONS_FULL");
+                shared.coverage.lock().sessions_full += u64::from(full);
                 invoked.info(error);
                 return Over::Reopen;
             }
@@ -173,7 +176,7 @@ impl Producer {
                 .collect()
         };
         for (sequence, sent) in again {
-            let events = vec![self.event(&sent)];
+            let events = sent.events();
             match producer.append_at(sequence, events, Vec::new()).await {
                 Ok(ticket) => under_way.push(self.outcome(shared, sent, true, ticket)),
                 Err(_) => return Over::Reopen,
@@ -205,8 +208,8 @@ impl Producer {
                     if !wanted {
                         continue;
                     }
-                    let sent = self.new_value(&name, next, epoch);
-                    let events = vec![self.event(&sent)];
+                    let sent = self.new_batch(&name, next, epoch);
+                    let events = sent.events();
                     let Ok(ticket) = producer.append_at(next, events, Vec::new()).await else {
                         return Over::Reopen;
                     };
@@ -218,30 +221,32 @@ impl Producer {
         }
     }
 
-    fn new_value(&self, name: &str, seq: u64, epoch: u64) -> Sent {
+    fn new_batch(&self, name: &str, seq: u64, epoch: u64) -> Sent {
         let mut disk = self.disk.lock();
-        disk.values += 1;
         let key = log_key(disk.random.below(self.keys));
         let padding = match disk.random.below(20) {
             0 => usize::try_from(disk.random.below(20_000)).unwrap_or(0),
             _ => usize::try_from(disk.random.below(200)).unwrap_or(0),
         };
+        let count = match disk.random.below(5) {
+            0 => 2 + disk.random.below(3),
+            _ => 1,
+        };
+        let first = self.serial * 1_000_000 + disk.values + 1;
+        disk.values += count;
+        let append = |v| Append {
+            key: key.clone(),
+            producer: name.to_owned(),
+            seq,
+            v,
+            epoch: Some(epoch),
+            batch: (count > 1).then_some(count),
+            offset: None,
+        };
         Sent {
-            append: Append {
-                key,
-                producer: name.to_owned(),
-                seq,
-                v: self.serial * 1_000_000 + disk.values,
-                epoch: Some(epoch),
-                offset: None,
-            },
+            appends: (first..first + count).map(append).collect(),
             padding,
         }
-    }
-
-    fn event(&self, sent: &Sent) -> huntlog_client::proto::Event {
-        let bytes = payload(sent.append.v, sent.padding);
-        event::custom(&sent.append.key, "", "value", bytes)
     }
 
     /// Waits for what becomes of a batch, and takes it down; whether the session
@@ -254,45 +259,64 @@ impl Producer {
         ticket: huntlog_client::Ticket<Appended>,
     ) -> BoxFuture<'static, bool> {
         let (shared, this) = (shared.clone(), Arc::clone(self));
-        let mut recording = shared.recorder.client();
         let op = if again { Op::Resend } else { Op::Append };
-        let mut append = sent.append;
-        append.offset = None;
+        let mut appends = sent.appends;
+        for append in &mut appends {
+            append.offset = None;
+        }
+        let mut recordings: Vec<_> = appends.iter().map(|_| shared.recorder.client()).collect();
         Box::pin(async move {
-            let invoked = recording.invoke(op(append.clone()));
+            let appends = appends.into_iter();
+            let invoked: Vec<_> = recordings
+                .iter_mut()
+                .zip(appends)
+                .map(|(recording, append)| (recording.invoke(op(append.clone())), append))
+                .collect();
             match ticket.await {
                 Ok(appended) => {
+                    shared.note_acknowledged(appended.log_index);
                     let mut coverage = shared.coverage.lock();
                     coverage.duplicates += u64::from(appended.duplicate);
                     coverage.appends += 1;
+                    coverage.batches += u64::from(invoked.len() > 1);
                     coverage.retried += u64::from(appended.attempts > 1);
                     drop(coverage);
-                    match offset_of(appended.outcomes.as_deref()) {
-                        Some(offset) => {
-                            append.offset = Some(offset);
-                            invoked.ok(op(append));
-                        }
-                        None => {
-                            shared.coverage.lock().outcomes_dropped += 1;
-                            invoked.info("applied; its outcome is kept no more");
+                    let offsets = offsets_of(appended.outcomes.as_deref(), invoked.len());
+                    shared.coverage.lock().outcomes_dropped += u64::from(offsets.is_none());
+                    for (position, (invoked, mut append)) in invoked.into_iter().enumerate() {
+                        append.offset = offsets.as_ref().map(|offsets| offsets[position]);
+                        match append.offset {
+                            Some(_) => invoked.ok(op(append)),
+                            None => invoked.info("applied; its outcome is kept no more"),
                         }
                     }
                     true
                 }
                 Err(error) => {
                     note(&shared, &error);
-                    if again {
-                        // Another producer of the session has its number.
-                        this.disk.lock().sent.remove(&append.seq);
-                    }
-                    match error.disposition() {
-                        Disposition::NotApplied => invoked.fail(error),
-                        Disposition::Unknown => invoked.info(error),
+                    for (invoked, append) in invoked {
+                        if again {
+                            // Another producer of the session has its number.
+                            this.disk.lock().sent.remove(&append.seq);
+                        }
+                        match error.disposition() {
+                            Disposition::NotApplied => invoked.fail(&error),
+                            Disposition::Unknown => invoked.info(&error),
+                        }
                     }
                     false
                 }
             }
         })
+    }
+}
+
+impl Sent {
+    fn events(&self) -> Vec<huntlog_client::proto::Event> {
+        let event = |append: &Append| {
+            event::custom(&append.key, "", "value", payload(append.v, self.padding))
+        };
+        self.appends.iter().map(event).collect()
     }
 }
 
@@ -309,11 +333,14 @@ fn note(shared: &Shared, error: &AppendError) {
     }
 }
 
-fn offset_of(outcomes: Option<&[EventOutcome]>) -> Option<u64> {
-    match outcomes?.first()?.outcome.as_ref()? {
+/// Where each of `count` events of a batch is; `None` when that is kept no more.
+fn offsets_of(outcomes: Option<&[EventOutcome]>, count: usize) -> Option<Vec<u64>> {
+    let offset = |outcome: &EventOutcome| match outcome.outcome.as_ref()? {
         event_outcome::Outcome::Accepted(accepted) => {
             accepted.revision.checked_sub(SETUP_EVENTS + 1)
         }
         event_outcome::Outcome::Rejected(_) => None,
-    }
+    };
+    let offsets: Vec<u64> = outcomes?.iter().filter_map(offset).collect();
+    (offsets.len() == count).then_some(offsets)
 }

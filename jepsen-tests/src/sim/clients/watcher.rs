@@ -1,7 +1,7 @@
 //! Who looks at every node's status, again and again: it sees who leads, and
 //! that nodes that have applied the same have come to the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +24,8 @@ pub(in crate::sim) struct Seen {
     pub(in crate::sim) leader: Option<u64>,
     pub(in crate::sim) leaders: LeadersRise,
     states: SameState,
+    /// Every set of voters that a node has spoken of.
+    pub(in crate::sim) voters: BTreeSet<BTreeSet<u64>>,
     /// The latest status of each node.
     nodes: BTreeMap<u64, PartitionStatus>,
     /// The number of the latest question that each has answered.
@@ -47,6 +49,11 @@ impl Seen {
             applied: status.digest_log_index,
             digest: status.digest.to_vec(),
         };
+        let voters = status.members.iter().filter(|member| member.voter);
+        let voters: BTreeSet<u64> = voters.map(|member| member.node_id).collect();
+        if !voters.is_empty() {
+            self.voters.insert(voters);
+        }
         if status.role() == Role::Leader {
             self.leader = Some(node);
         }

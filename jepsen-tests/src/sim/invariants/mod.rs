@@ -1,10 +1,16 @@
 //! What must hold in every world, beyond what the clients' history can tell
 //! (that is [`crate::check`]'s): one file for each, citing its source.
 
+mod bounded;
+mod durable;
 mod leaders_rise;
+mod loud;
 mod same_state;
 
+pub(super) use bounded::bounded;
+pub(super) use durable::{Held, durable};
 pub(super) use leaders_rise::LeadersRise;
+pub(super) use loud::{Stop, loud};
 pub(super) use same_state::SameState;
 
 /// What a node said of itself.

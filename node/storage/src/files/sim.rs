@@ -95,11 +95,25 @@ impl SimFiles {
 
     /// A disk of its own with the same content, all of it durable.
     pub fn fork(&self, seed: u64) -> Self {
+        let disk = self.disk.lock();
+        Self::holding(seed, &disk.names, |content| &content.cached)
+    }
+
+    /// A disk of its own with what a power cut now can not take from this one.
+    pub fn fork_durable(&self, seed: u64) -> Self {
+        let disk = self.disk.lock();
+        Self::holding(seed, &disk.durable_names, |content| &content.durable)
+    }
+
+    fn holding(
+        seed: u64,
+        names: &BTreeMap<String, Arc<Mutex<Content>>>,
+        bytes: impl Fn(&Content) -> &Vec<u8>,
+    ) -> Self {
         let copy = Self::new(seed);
-        let from = self.disk.lock();
         let mut to = copy.disk.lock();
-        for (name, content) in &from.names {
-            let bytes = content.lock().cached.clone();
+        for (name, content) in names {
+            let bytes = bytes(&content.lock()).clone();
             let content = Content {
                 cached: bytes.clone(),
                 durable: bytes,

@@ -264,6 +264,13 @@ pub const PEER_BACKOFF: Duration = Duration::from_millis(20);
 /// How often that pause doubles while the peer stays away.
 pub const PEER_BACKOFF_DOUBLINGS_MAX: u32 = 4;
 
+/// Terms and log indexes of the peer protocol end here: no cluster lives long
+/// enough, and arithmetic on what is below does not overflow.
+pub const PEER_NUMBER_MAX: u64 = 1 << 62;
+/// A peer's term may be ahead of this node's by this much: a thousand elections a
+/// second for a month. A term is kept for ever, so one that is wrong would be too.
+pub const TERM_AHEAD_MAX: u64 = 1 << 32;
+
 /// One message of a snapshot stream.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * KIB;
 /// Snapshots being received at once, of all partitions.

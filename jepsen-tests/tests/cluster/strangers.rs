@@ -7,9 +7,10 @@ use std::time::Duration;
 use huntlog_jepsen::{Cluster, NodeProcess, NodeSpec, channel};
 use huntlog_proto::peer::peer_service_client::PeerServiceClient;
 use huntlog_proto::peer::{
-    AdoptRequest, AppendEntriesRequest, BallotVote, CompareDigestRequest, Header, HelloRequest,
-    InstallSnapshotRequest, LeaderId, MemberNode, ReadIndexRequest, SnapshotStart,
-    TransferLeaderRequest, VoteRequest, install_snapshot_request::Part,
+    AdoptRequest, AppendEntriesRequest, BallotVote, CompareDigestRequest, Entry, Header,
+    HelloRequest, InstallSnapshotRequest, LeaderId, LogId, MemberNode, Membership,
+    ReadIndexRequest, SnapshotMeta, SnapshotStart, StoredMembership, TransferLeaderRequest,
+    VoteRequest, install_snapshot_request::Part,
 };
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
@@ -260,6 +261,132 @@ async fn messages_of_another_protocol_cluster_or_node_are_refused() {
     assert_eq!(status.cluster_id, hello.cluster_id);
     assert_eq!(status.partitions[0].term, term, "nobody was impressed");
     assert_eq!(cluster.leader().await.expect("a leader"), leader);
+}
+
+/// A message that is whole, from a member as far as its header says, and can not
+/// be true: a wrong term would be kept for ever, and a gap in the log ends a node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn impossible_numbers_of_a_member_change_nothing() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 4).await;
+    load.progress(&cluster, 20).await;
+    let leader = cluster.leader().await.expect("a leader");
+    let (id, absent) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let absent_uuid = cluster.status(absent).await.expect("it answers").node_uuid;
+    cluster.node(absent).kill().await.expect("killed");
+    let status = cluster.status(id).await.expect("it answers");
+    let term = status.partitions[0].term;
+    let address = cluster.node(id).spec().peer_address();
+    let mut peer = PeerServiceClient::new(channel(&address).await.expect("it listens"));
+    let hello = peer.hello(HelloRequest::default()).await.expect("answered");
+    let header = Some(Header {
+        protocol_version: hello.get_ref().protocol_version,
+        cluster_id: status.cluster_id.clone(),
+        from_node_id: absent,
+        from_node_uuid: absent_uuid,
+        to_node_id: id,
+        to_node_uuid: status.node_uuid.clone(),
+    });
+    let ballot = |term, committed| {
+        Some(BallotVote {
+            leader_id: Some(LeaderId {
+                term,
+                node_id: absent,
+            }),
+            committed,
+        })
+    };
+    let log_id = |term, index| LogId {
+        leader_id: Some(LeaderId {
+            term,
+            node_id: absent,
+        }),
+        index,
+    };
+    let impossible = |answer: Result<(), Status>| {
+        let status = answer.expect_err("refused");
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().contains("impossible"), "{status:?}");
+    };
+
+    for far in [u64::MAX, u64::MAX - 1, 1 << 62, term + (1 << 33)] {
+        let ask = VoteRequest {
+            header: header.clone(),
+            vote: ballot(far, false),
+            leadership_transfer: true,
+            ..VoteRequest::default()
+        };
+        impossible(peer.vote(ask.clone()).await.map(drop));
+        impossible(peer.pre_vote(ask).await.map(drop));
+        let transfer = TransferLeaderRequest {
+            header: header.clone(),
+            from_leader: ballot(far, true),
+            to_node_id: id,
+            ..TransferLeaderRequest::default()
+        };
+        impossible(peer.transfer_leader(transfer).await.map(drop));
+        let start = SnapshotStart {
+            header: header.clone(),
+            vote: ballot(far, true),
+            meta: Some(SnapshotMeta {
+                last_membership: Some(StoredMembership {
+                    membership: Some(Membership::default()),
+                    ..StoredMembership::default()
+                }),
+                ..SnapshotMeta::default()
+            }),
+            ..SnapshotStart::default()
+        };
+        let part = InstallSnapshotRequest {
+            part: Some(Part::Start(start)),
+        };
+        let installed = peer.install_snapshot(tokio_stream::once(part)).await;
+        impossible(installed.map(drop));
+    }
+
+    let next = term + 1;
+    let entry = |id| Entry {
+        log_id: Some(id),
+        payload: vec![0].into(),
+    };
+    let of = |vote, prev: Option<LogId>, ids: &[LogId]| AppendEntriesRequest {
+        header: header.clone(),
+        vote,
+        prev_log_id: prev,
+        entries: ids.iter().copied().map(entry).collect(),
+        ..AppendEntriesRequest::default()
+    };
+    let appends = [
+        of(ballot(u64::MAX, true), None, &[]),
+        of(ballot(term + (1 << 33), true), None, &[]),
+        of(ballot(next, false), None, &[]),
+        of(ballot(next, true), Some(log_id(1, u64::MAX)), &[]),
+        of(ballot(next, true), Some(log_id(1, 18)), &[log_id(1, 23)]),
+        of(ballot(next, true), None, &[log_id(1, 1)]),
+        of(
+            ballot(next, true),
+            Some(log_id(1, 4)),
+            &[log_id(1, 5), log_id(1, 5)],
+        ),
+        of(ballot(next, true), Some(log_id(2, 4)), &[log_id(1, 5)]),
+        of(
+            ballot(next, true),
+            Some(log_id(1, 4)),
+            &[log_id(next + 1, 5)],
+        ),
+    ];
+    for append in appends {
+        impossible(peer.append_entries(append).await.map(drop));
+    }
+
+    let status = cluster.status(id).await.expect("it answers");
+    assert_eq!(status.partitions[0].term, term, "nobody was impressed");
+    assert_eq!(cluster.leader().await.expect("a leader"), leader);
+    cluster.node(absent).start().expect("started");
+    load.progress(&cluster, 20).await;
+    cluster.wait_ready().await.expect("all is well");
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
 }
 
 /// A node that is no member, any more or yet, asks on and on while the members

@@ -606,7 +606,7 @@ fn append_response_from_proto(
     )
 }
 
-fn stream_result_from_proto(
+pub(super) fn stream_result_from_proto(
     response: peer::AppendEntriesResponse,
 ) -> Result<StreamAppendResult<TypeConfig>, PeerWireError> {
     use peer::append_entries_response::Result as Wire;

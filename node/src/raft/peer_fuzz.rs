@@ -7,16 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use huntlog_machine::{Event, EventKind, Machine};
 use huntlog_proto::peer;
+use openraft::raft::AppendEntriesRequest;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message;
 
 use super::entry::{decode_payload, encode_payload};
+use super::network::stream_result_from_proto;
 use super::peer_wire::{
-    append_from_proto, append_to_proto, membership_from_proto, snapshot_meta_from_proto,
-    vote_request_from_proto, vote_response_from_proto,
+    append_from_proto, append_to_proto, membership_from_proto, optional_log_id,
+    snapshot_from_proto, snapshot_meta_from_proto, vote_from_proto, vote_request_from_proto,
+    vote_response_from_proto,
 };
-use super::{EntryData, MemberNode, Membership, Payload};
+use super::{EntryData, MemberNode, Membership, Payload, TypeConfig};
 
 /// Far below what a length that is believed would ask for.
 const MEMORY_MAX: u64 = 512 << 20;
@@ -135,8 +138,22 @@ fn take_as_anything(bytes: &Bytes) {
     let _ = peer::SnapshotMeta::decode(bytes.clone()).map(snapshot_meta_from_proto);
     let _ = peer::VoteRequest::decode(bytes.clone()).map(vote_request_from_proto);
     let _ = peer::VoteResponse::decode(bytes.clone()).map(vote_response_from_proto);
-    let _ = peer::InstallSnapshotRequest::decode(bytes.clone());
-    let _ = peer::TransferLeaderRequest::decode(bytes.clone());
+    if let Ok(request) = peer::InstallSnapshotRequest::decode(bytes.clone())
+        && let Some(peer::install_snapshot_request::Part::Start(start)) = request.part
+    {
+        let _ = snapshot_from_proto(start.meta, start.vote);
+    }
+    if let Ok(request) = peer::TransferLeaderRequest::decode(bytes.clone()) {
+        let _ = vote_from_proto(request.from_leader);
+        let _ = optional_log_id(request.last_log_id);
+    }
+    let _ = peer::ReadIndexRequest::decode(bytes.clone());
+    if let Ok(response) = peer::ReadIndexResponse::decode(bytes.clone()) {
+        let _ = optional_log_id(response.read_log_id);
+    }
+    if let Ok(response) = peer::AppendEntriesResponse::decode(bytes.clone()) {
+        let _ = stream_result_from_proto(response);
+    }
     let _ = peer::HelloRequest::decode(bytes.clone());
     let _ = peer::HelloResponse::decode(bytes.clone());
     let _ = peer::AdoptRequest::decode(bytes.clone());
@@ -144,6 +161,7 @@ fn take_as_anything(bytes: &Bytes) {
     if let Ok(request) = peer::AppendEntriesRequest::decode(bytes.clone())
         && let Ok(request) = append_from_proto(request)
     {
+        assert_taken_for_granted(&request);
         for entry in &request.entries {
             if let Payload::Normal(EntryData(data)) = &entry.payload {
                 apply(data);
@@ -151,6 +169,30 @@ fn take_as_anything(bytes: &Bytes) {
         }
         let _ = append_to_proto(&request, None, 0);
     }
+}
+
+/// What openraft takes for granted of entries.
+fn assert_taken_for_granted(request: &AppendEntriesRequest<TypeConfig>) {
+    let mut last = request.prev_log_id;
+    for entry in &request.entries {
+        let id = entry.log_id;
+        assert_eq!(
+            id.index,
+            last.map_or(0, |last| last.index + 1),
+            "{request:?}"
+        );
+        assert!(
+            last.map(|last| last.leader_id) <= Some(id.leader_id),
+            "{request:?}"
+        );
+        last = Some(id);
+    }
+    let leader = request.vote.leader_id;
+    assert!(
+        last.is_none_or(|last| last.leader_id <= leader),
+        "{request:?}"
+    );
+    assert!(leader.term.checked_add(1 << 60).is_some(), "{request:?}");
 }
 
 /// What a replica does with an entry that has been committed: it is applied, or

@@ -19,11 +19,11 @@ use tonic::{Status, Streaming};
 
 use super::in_flight::InFlight;
 use super::peer_wire::{
-    PeerWireError, append_from_proto, log_id_to_proto, optional_log_id, snapshot_meta_from_proto,
+    PeerWireError, append_from_proto, log_id_to_proto, optional_log_id, snapshot_from_proto,
     vote_from_proto, vote_request_from_proto, vote_response_to_proto, vote_to_proto,
 };
 use super::snapshot::SnapshotReception;
-use super::{Entry, LogId, Payload, Raft, Snapshot, TypeConfig};
+use super::{Entry, LogId, Payload, Raft, Snapshot, TypeConfig, Vote};
 use crate::limits;
 
 /// One partition's Raft group, as its peers reach it.
@@ -47,16 +47,30 @@ impl PeerRaft {
         }
     }
 
+    /// Refuses a term that no election has led to: a term is never gone back from,
+    /// so that a wrong one would stay.
+    fn check_term(&self, vote: &Vote) -> Result<(), Status> {
+        let own = self.raft.metrics().borrow_watched().current_term;
+        let term = vote.leader_id.term;
+        if term > own.saturating_add(limits::TERM_AHEAD_MAX) {
+            return Err(invalid(PeerWireError::Impossible(format!(
+                "term {term} is too far ahead of {own}, this node's"
+            ))));
+        }
+        Ok(())
+    }
+
     /// Answers one AppendEntries.
     ///
     /// # Errors
-    /// INVALID_ARGUMENT for a message that does not parse, INTERNAL when Raft
-    /// has stopped.
+    /// INVALID_ARGUMENT for a message that does not parse or can not be true,
+    /// INTERNAL when Raft has stopped.
     pub async fn append_entries(
         &self,
         request: peer::AppendEntriesRequest,
     ) -> Result<peer::AppendEntriesResponse, Status> {
         let request = append_from_proto(request).map_err(invalid)?;
+        self.check_term(&request.vote)?;
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
         let response = self
@@ -76,13 +90,22 @@ impl PeerRaft {
         let in_flight = InFlight::new(limits::REPLICATION_IN_FLIGHT_BYTES_MAX);
         // A message that does not parse, or a broken connection, ends the
         // stream: the leader opens another.
+        let this = self.clone();
         let requests = futures::stream::once(async { Ok(first) })
             .chain(rest)
-            .map(|message| match append_from_proto(message.ok()?) {
-                Ok(request) => Some(request),
-                Err(error) => {
-                    tracing::warn!(%error, "the leader's entries can not be read");
-                    None
+            .map(move |message| {
+                let request = append_from_proto(message.ok()?).map_err(invalid);
+                let checked = request.and_then(|request| {
+                    this.check_term(&request.vote)?;
+                    Ok(request)
+                });
+                match checked {
+                    Ok(request) => Some(request),
+                    Err(status) => {
+                        let reason = status.message();
+                        tracing::warn!(reason, "the leader's entries can not be taken");
+                        None
+                    }
                 }
             })
             .then({
@@ -110,6 +133,7 @@ impl PeerRaft {
     /// As [`Self::append_entries`].
     pub async fn vote(&self, request: peer::VoteRequest) -> Result<peer::VoteResponse, Status> {
         let request = vote_request_from_proto(request).map_err(invalid)?;
+        self.check_term(&request.vote)?;
         let response = self.raft.vote(request).await.map_err(|e| stopped(&e))?;
         Ok(vote_response_to_proto(&response))
     }
@@ -120,6 +144,7 @@ impl PeerRaft {
     /// As [`Self::append_entries`].
     pub async fn pre_vote(&self, request: peer::VoteRequest) -> Result<peer::VoteResponse, Status> {
         let request = vote_request_from_proto(request).map_err(invalid)?;
+        self.check_term(&request.vote)?;
         let response = self.raft.pre_vote(request).await.map_err(|e| stopped(&e))?;
         Ok(vote_response_to_proto(&response))
     }
@@ -138,12 +163,8 @@ impl PeerRaft {
         let _place = self.installs.try_acquire().map_err(|_| {
             Status::resource_exhausted("another snapshot is being received; retry later")
         })?;
-        let vote = vote_from_proto(start.vote).map_err(invalid)?;
-        let meta = start
-            .meta
-            .ok_or(PeerWireError::Missing("meta"))
-            .and_then(snapshot_meta_from_proto)
-            .map_err(invalid)?;
+        let (meta, vote) = snapshot_from_proto(start.meta, start.vote).map_err(invalid)?;
+        self.check_term(&vote)?;
         let mut reception =
             SnapshotReception::start(&self.snapshots, self.partition, start.size_bytes)?;
         loop {
@@ -178,8 +199,10 @@ impl PeerRaft {
         request: peer::TransferLeaderRequest,
     ) -> Result<peer::TransferLeaderResponse, Status> {
         use peer::transfer_leader_response::Refused;
+        let from_leader = vote_from_proto(request.from_leader).map_err(invalid)?;
+        self.check_term(&from_leader)?;
         let request = TransferLeaderRequest::new(
-            vote_from_proto(request.from_leader).map_err(invalid)?,
+            from_leader,
             request.to_node_id,
             optional_log_id(request.last_log_id).map_err(invalid)?,
         );

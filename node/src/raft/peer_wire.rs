@@ -13,6 +13,7 @@ use super::entry::{EntryFormatError, decode_payload, encode_payload};
 use super::{
     Entry, LogId, MemberNode, Membership, NodeId, SnapshotMeta, StoredMembership, TypeConfig, Vote,
 };
+use crate::limits;
 
 /// A peer's message that lacks something or says something impossible.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum PeerWireError {
     /// The membership has no voters, or more than a joint one can have.
     #[error("the peer's membership is not valid: {0}")]
     Membership(String),
+    /// What it says can not be, whoever leads.
+    #[error("the peer's message is impossible: {0}")]
+    Impossible(String),
     /// An entry's payload is not known to this release.
     #[error("entry {index}: {source}")]
     Entry {
@@ -48,7 +52,7 @@ pub fn log_id_to_proto(id: &LogId) -> peer::LogId {
 pub(super) fn log_id_from_proto(id: peer::LogId) -> Result<LogId, PeerWireError> {
     Ok(LogId {
         leader_id: leader_id_from_proto(id.leader_id)?,
-        index: id.index,
+        index: possible("log index", id.index)?,
     })
 }
 
@@ -59,9 +63,19 @@ pub(super) fn optional_log_id(id: Option<peer::LogId>) -> Result<Option<LogId>, 
 fn leader_id_from_proto(id: Option<peer::LeaderId>) -> Result<LeaderId<u64, u64>, PeerWireError> {
     let id = id.ok_or(PeerWireError::Missing("leader_id"))?;
     Ok(LeaderId {
-        term: id.term,
+        term: possible("term", id.term)?,
         node_id: id.node_id,
     })
+}
+
+fn possible(what: &str, number: u64) -> Result<u64, PeerWireError> {
+    if number > limits::PEER_NUMBER_MAX {
+        return Err(PeerWireError::Impossible(format!(
+            "{what} {number} is above {}",
+            limits::PEER_NUMBER_MAX
+        )));
+    }
+    Ok(number)
 }
 
 /// The wire form of a vote.
@@ -117,7 +131,7 @@ pub(super) fn append_to_proto(
 pub(super) fn append_from_proto(
     request: peer::AppendEntriesRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, PeerWireError> {
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: vote_from_proto(request.vote)?,
         prev_log_id: optional_log_id(request.prev_log_id)?,
         entries: request
@@ -126,7 +140,56 @@ pub(super) fn append_from_proto(
             .map(entry_from_proto)
             .collect::<Result<_, _>>()?,
         leader_commit: optional_log_id(request.leader_commit)?,
-    })
+    };
+    of_a_leader(&request.vote)?;
+    let ids = request.entries.iter().map(|entry: &Entry| entry.log_id);
+    in_sequence(request.prev_log_id, ids, &request.vote)?;
+    Ok(request)
+}
+
+/// Only who was elected sends entries and snapshots.
+fn of_a_leader(vote: &Vote) -> Result<(), PeerWireError> {
+    if vote.committed {
+        return Ok(());
+    }
+    Err(PeerWireError::Impossible(format!(
+        "the vote {vote} is a candidate's, not a leader's"
+    )))
+}
+
+/// Entries follow each other and the one before them, and are of leaders up to
+/// the one who sends them (Raft, section 5.3: log matching). openraft takes that
+/// for granted.
+fn in_sequence(
+    prev: Option<LogId>,
+    ids: impl Iterator<Item = LogId>,
+    vote: &Vote,
+) -> Result<(), PeerWireError> {
+    let mut before = prev;
+    for id in ids {
+        let index = before.map_or(0, |before| before.index + 1);
+        let led_before = before.map(|before| before.leader_id);
+        if id.index != index || led_before > Some(id.leader_id) {
+            let before = before.map_or_else(|| "nothing".to_owned(), |id| id.to_string());
+            return Err(PeerWireError::Impossible(format!(
+                "entry {id} does not follow {before}"
+            )));
+        }
+        before = Some(id);
+    }
+    match before {
+        Some(last) => not_after(&last, vote),
+        None => Ok(()),
+    }
+}
+
+fn not_after(last: &LogId, vote: &Vote) -> Result<(), PeerWireError> {
+    if last.leader_id <= vote.leader_id {
+        return Ok(());
+    }
+    Err(PeerWireError::Impossible(format!(
+        "entry {last} is of a later leader than {vote}, who sends it"
+    )))
 }
 
 pub(super) fn vote_request_to_proto(
@@ -148,6 +211,9 @@ pub(super) fn vote_request_from_proto(
 ) -> Result<VoteRequest<TypeConfig>, PeerWireError> {
     let vote = vote_from_proto(request.vote)?;
     let last_log_id = optional_log_id(request.last_log_id)?;
+    if let Some(last) = &last_log_id {
+        not_after(last, &vote)?;
+    }
     let mut parsed = VoteRequest::new(vote, last_log_id);
     parsed.leadership_transfer = request.leadership_transfer;
     Ok(parsed)
@@ -253,6 +319,25 @@ pub(super) fn snapshot_meta_to_proto(meta: &SnapshotMeta) -> peer::SnapshotMeta 
         last_log_id: meta.last_log_id.as_ref().map(log_id_to_proto),
         last_membership: Some(stored_membership_to_proto(&meta.last_membership)),
     }
+}
+
+/// The description of the snapshot that the sender of `vote` sends.
+pub(super) fn snapshot_from_proto(
+    meta: Option<peer::SnapshotMeta>,
+    vote: Option<peer::BallotVote>,
+) -> Result<(SnapshotMeta, Vote), PeerWireError> {
+    let vote = vote_from_proto(vote)?;
+    let meta = snapshot_meta_from_proto(meta.ok_or(PeerWireError::Missing("meta"))?)?;
+    of_a_leader(&vote)?;
+    if let Some(last) = &meta.last_log_id {
+        not_after(last, &vote)?;
+    }
+    if *meta.last_membership.log_id() > meta.last_log_id {
+        return Err(PeerWireError::Impossible(
+            "the snapshot's membership is later than the snapshot".to_owned(),
+        ));
+    }
+    Ok((meta, vote))
 }
 
 pub(super) fn snapshot_meta_from_proto(

@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
+use bytes::Bytes;
 use huntlog_jepsen::{Cluster, NodeProcess, NodeSpec, channel};
 use huntlog_proto::peer::peer_service_client::PeerServiceClient;
 use huntlog_proto::peer::{
@@ -347,7 +348,7 @@ async fn impossible_numbers_of_a_member_change_nothing() {
     let next = term + 1;
     let entry = |id| Entry {
         log_id: Some(id),
-        payload: vec![0].into(),
+        payload: Bytes::new(),
     };
     let of = |vote, prev: Option<LogId>, ids: &[LogId]| AppendEntriesRequest {
         header: header.clone(),

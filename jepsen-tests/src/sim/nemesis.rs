@@ -1,6 +1,7 @@
 //! What goes wrong, and when: all of it follows from the seed.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use huntlog_storage::Crash;
@@ -229,6 +230,9 @@ impl Nemesis {
         };
         self.landed += 1;
         *world.shared.coverage.lock().faults.entry(name).or_default() += 1;
+        if let Some(first) = hit.first() {
+            world.shared.hit.store(*first, Ordering::Relaxed);
+        }
         record(world, name, FaultPhase::Start, &hit);
     }
 

@@ -105,6 +105,7 @@ impl World {
             members: Arc::default(),
             seen: Arc::new(Mutex::new(Seen::default())),
             acknowledged: Arc::default(),
+            hit: Arc::default(),
             forgotten: setup.expires_sessions().then(Arc::default),
         };
         Self {

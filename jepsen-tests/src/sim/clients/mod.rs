@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) seen: Arc<Mutex<Seen>>,
     /// The highest log index that a client was told of as applied.
     pub(super) acknowledged: Arc<AtomicU64>,
+    /// The node that a fault has hit last, 0 before the first.
+    pub(super) hit: Arc<AtomicU64>,
     /// Whether this world's sessions are forgotten within a run, and then begin
     /// anew: how often each has.
     pub(super) forgotten: Option<Arc<Mutex<BTreeMap<String, u64>>>>,

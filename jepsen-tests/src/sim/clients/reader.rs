@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -75,7 +76,14 @@ impl Reader {
         let (client, node, place) = {
             let mut disk = self.disk.lock();
             let members = shared.members.lock().clone();
-            let node = whole.unwrap_or_else(|| *disk.random.pick(&members));
+            // Where something is broken there is more to be seen.
+            let hit = shared.hit.load(Ordering::Relaxed);
+            let look_there = members.contains(&hit) && disk.random.one_in(2);
+            let node = match whole {
+                Some(node) => node,
+                None if look_there => hit,
+                None => *disk.random.pick(&members),
+            };
             let known = disk.places.get(key).copied().unwrap_or_default();
             let place = if whole.is_some() || disk.random.one_in(8) {
                 Place::default()

@@ -1,6 +1,7 @@
 //! One run of one seed, in this process.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -114,6 +115,7 @@ pub fn run(plan: Plan) -> (Outcome, History) {
         mut world, nemesis, ..
     } = stages;
     world.keep_all_counts();
+    world.judge_disks();
     let history = world.shared.recorder.history();
     let minimum = Minimum {
         ok_ops: 20,
@@ -294,7 +296,8 @@ impl Stages {
         self.world.phase.send_replace(Phase::Draining);
         let settled = |world: &mut World| {
             let members = world.members();
-            world.shared.seen.lock().settled(&members)
+            let acknowledged = world.shared.acknowledged.load(Ordering::Relaxed);
+            world.shared.seen.lock().settled(&members, acknowledged)
                 && world
                     .clients
                     .values()

@@ -15,7 +15,7 @@ use super::coverage::Coverage;
 use super::disk::Disk;
 use super::host::Process;
 use super::interpose;
-use super::invariants::{Stop, bounded, durable, loud};
+use super::invariants::{Held, Stop, bounded, durable, loud};
 use super::middlebox::Middlebox;
 use super::net::{Link, Net};
 use super::node::{Ending, NodeHandle, Setup, Way, config, node_ip, node_process};
@@ -74,6 +74,8 @@ pub(super) struct World {
     /// The highest acknowledged log index that was looked at, and when disks were
     /// last held against one.
     judged: (u64, Duration),
+    /// What the disks had of acknowledged entries.
+    disks_seen: Vec<(u64, BTreeMap<u64, Held>)>,
     /// What must not have happened.
     pub(super) violations: Vec<String>,
 }
@@ -122,6 +124,7 @@ impl World {
             setup,
             clock,
             judged: (0, Duration::ZERO),
+            disks_seen: Vec::new(),
             violations: Vec::new(),
         }
     }
@@ -410,9 +413,15 @@ impl World {
         let mut coverage = self.shared.coverage.lock();
         coverage.disks_judged += 1;
         drop(coverage);
+        // Of voters that have just changed nobody has spoken yet.
+        self.disks_seen.push((acknowledged, disks));
+    }
+
+    /// What the disks seen so far say of I1.
+    pub(super) fn judge_disks(&mut self) {
         let voters = &self.shared.seen.lock().voters;
-        if let Err(violation) = durable(acknowledged, &disks, voters) {
-            self.violations.push(violation);
+        for (index, disks) in self.disks_seen.drain(..) {
+            self.violations.extend(durable(index, &disks, voters).err());
         }
     }
 

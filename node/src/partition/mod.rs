@@ -206,6 +206,7 @@ impl Partition {
             replica.clone(),
             parts.rules,
         );
+        let term = log.vote().map_or(0, |vote| vote.term);
         let raft = Raft::new(
             parts.node_id,
             options,
@@ -218,6 +219,15 @@ impl Partition {
             partition: parts.id,
             reason: fatal.to_string(),
         })?;
+        // Until its core has run for the first time Raft speaks of term 0, as if
+        // the node had forgotten its vote.
+        raft.wait(None)
+            .metrics(|metrics| metrics.current_term >= term, "the term is known")
+            .await
+            .map_err(|error| PartitionStartError::Raft {
+                partition: parts.id,
+                reason: error.to_string(),
+            })?;
 
         let partition = Arc::new(Self {
             id: parts.id,

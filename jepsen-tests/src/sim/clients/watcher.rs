@@ -97,8 +97,8 @@ impl Seen {
     }
 
     /// Whether all `nodes` are ready, agree on a leader among them, and have
-    /// applied the same.
-    pub(in crate::sim) fn settled(&self, nodes: &[u64]) -> bool {
+    /// applied the same: everything up to the log index `acknowledged`.
+    pub(in crate::sim) fn settled(&self, nodes: &[u64], acknowledged: u64) -> bool {
         let statuses: Vec<&PartitionStatus> =
             nodes.iter().filter_map(|id| self.nodes.get(id)).collect();
         let Some(first) = statuses.first() else {
@@ -108,6 +108,7 @@ impl Seen {
             && nodes.contains(&first.leader_id)
             && statuses.iter().all(|status| {
                 status.ready
+                    && status.applied_log_index >= acknowledged
                     && status.leader_id == first.leader_id
                     && status.applied_log_index == first.applied_log_index
                     && status.digest == first.digest

@@ -40,6 +40,7 @@ mod options;
 mod partition;
 mod ranges;
 mod recovery;
+mod scrub;
 mod segment;
 mod segment_files;
 mod shared;
@@ -66,6 +67,7 @@ pub use options::{
     OpenStep, Options, PartitionReport, ProgressHook, TailCut, WakeHook,
 };
 pub use partition::{ClosedSegment, Done, PartitionLog};
+pub use scrub::{Scrub, ScrubStep};
 pub use snapshot::{
     RawSnapshot, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };

@@ -197,6 +197,8 @@ impl Fault {
                 "the index is damaged; building it anew",
                 "the index has blobs",
                 "the index did not close cleanly",
+                // The scrub is refused what it reads, before the log's writer is.
+                "a segment is damaged",
                 "a snapshot is damaged and set aside",
                 "snapshot's header is damaged",
                 STOPPING,

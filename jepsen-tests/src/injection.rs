@@ -1,5 +1,6 @@
 //! System calls of a running node that fail, or lie, by strace.
 
+use std::io::BufRead as _;
 use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -19,11 +20,11 @@ pub struct Injection {
 }
 
 impl Injection {
-    /// Why no faults can be injected on this machine, if they can not.
+    /// Why no faults can be injected on this machine, if they can not: found out
+    /// once, by attaching to a process that waits.
     pub fn unavailable() -> Option<&'static str> {
-        static REASON: OnceLock<Option<&str>> = OnceLock::new();
-        let version = || std::process::Command::new("strace").arg("-V").output();
-        *REASON.get_or_init(|| version().err().map(|_| "strace is not installed"))
+        static REASON: OnceLock<Option<String>> = OnceLock::new();
+        REASON.get_or_init(|| probe().err()).as_deref()
     }
 
     /// Attaches to `node`. `fault` is what strace's `inject=` takes, such as
@@ -75,5 +76,68 @@ impl Injection {
         // It goes on to speak of threads as they come; a full pipe would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Self { _strace: strace })
+    }
+}
+
+/// Attaches to a child of this process, as a node is one, and lets it go.
+fn probe() -> Result<(), String> {
+    let mut waiting = std::process::Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("no process to try strace on can be started: {error}"))?;
+    let attached = attach_once(waiting.id());
+    // It may have ended; either way it is waited for.
+    let _ = waiting.kill();
+    let _ = waiting.wait();
+    attached
+}
+
+fn attach_once(pid: u32) -> Result<(), String> {
+    let mut strace = std::process::Command::new("strace")
+        .args(["-o", "/dev/null", "-p", &pid.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|_| "strace is not installed; install the package strace".to_owned())?;
+    let said = strace.stderr.take().expect("it is piped");
+    let mut all = String::new();
+    let attached = std::io::BufReader::new(said)
+        .lines()
+        .map_while(Result::ok)
+        .any(|line| {
+            all.push_str(&line);
+            line.contains(" attached")
+        });
+    let _ = strace.kill();
+    let _ = strace.wait();
+    match attached {
+        true => Ok(()),
+        false => Err(format!("strace is not allowed to attach: {all}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_can_not_attach_says_why() {
+        if std::process::Command::new("strace")
+            .arg("-V")
+            .output()
+            .is_err()
+        {
+            let why = Injection::unavailable().expect("a reason");
+            assert!(why.starts_with("strace is not installed"), "{why}");
+            return;
+        }
+        // Nobody can attach to a process that does not exist.
+        let refused = attach_once(u32::MAX >> 1).expect_err("there is no such process");
+        assert!(
+            refused.contains("not allowed to attach: strace: "),
+            "{refused}"
+        );
     }
 }

@@ -7,7 +7,8 @@
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
-fn alone() -> bool {
+/// Whether the runtime has one thread only.
+pub(crate) fn alone() -> bool {
     Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
 }
 

@@ -360,6 +360,16 @@ pub const RETENTION_BYTES_MIN: u64 = 128 << 20;
 /// With less than this free, the node warns: some minutes of a busy log.
 pub const DISK_FREE_BYTES_WARNING: u64 = 1 << 30;
 
+/// A scrub reads sealed segments at this pace, beside what the log and its
+/// readers need: a terabyte in a day and a half.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 8 << 20;
+/// The first pass begins this long after the node's start.
+pub const SCRUB_START_DELAY: Duration = Duration::from_secs(10);
+/// And each of the others this long after the one before has ended.
+pub const SCRUB_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+
+const _: () = assert!(huntlog_storage::limits::SCRUB_STEP_BYTES < SCRUB_BYTES_PER_SECOND);
+
 // --- Configuration ----------------------------------------------------------
 
 /// A configuration file.

@@ -31,6 +31,7 @@ use watchers::{
     become_ready, sample, watch_clock, watch_digests, watch_disk, watch_raft, watch_tasks,
 };
 
+mod scrub;
 #[cfg(test)]
 mod tests;
 mod watchers;
@@ -443,6 +444,12 @@ impl BringUp {
         watchers.spawn(watch_clock(self.clock.clone(), self.health.clone()));
         watchers.spawn(sample(budget, self.health.clone(), self.metrics.clone()));
         watchers.spawn(watch_disk(self.storage.clone(), self.health.clone()));
+        watchers.spawn(scrub::scrub(self.storage.clone(), self.metrics.clone()));
+        watchers.spawn(scrub::watch_segments(
+            self.storage.clone(),
+            self.health.clone(),
+            self.metrics.clone(),
+        ));
         watchers.spawn({
             let forming = finish_forming(
                 self.identity.clone(),

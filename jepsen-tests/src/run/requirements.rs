@@ -28,9 +28,9 @@ impl Requirement {
                 tool_missing("mkfs.ext4", "e2fsprogs")
                     .or_else(|| LoopDisk::unavailable().map(|why| format!("no loop disks: {why}")))
             }),
-            Self::Strace => not_root("strace").or_else(|| {
-                Injection::unavailable().map(|why| format!("{why}; install the package strace"))
-            }),
+            Self::Strace => {
+                not_root("strace").or_else(|| Injection::unavailable().map(str::to_owned))
+            }
             Self::Faketime => faketime().err(),
         }
     }

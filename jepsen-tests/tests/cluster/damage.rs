@@ -3,14 +3,18 @@
 //! it with the file, the position, what is missing and what to do.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use huntlog_client::proto::TakeSnapshotRequest;
 use huntlog_client::proto::admin_service_client::AdminServiceClient;
 use huntlog_jepsen::{Cluster, channel};
 
 use crate::failover::{Acknowledged, Load};
-use crate::support::{check_all_nodes, copy_dir, end_offset, ended, try_read_node};
+use crate::support::{
+    check_all_nodes, check_all_nodes_from, copy_dir, end_offset, ended, get, try_read_node,
+};
 
 /// The status of a node that does not run with what it finds.
 const REFUSED: i32 = 4;
@@ -103,12 +107,7 @@ const ROWS: &[Row] = &[
     ),
     (
         "a snapshot's state flipped",
-        |dir| {
-            change(&newest_snapshot(dir), |bytes| {
-                let middle = bytes.len() / 2;
-                bytes[middle] ^= 1;
-            });
-        },
+        flip_newest_snapshot,
         Runs {
             says: "set aside",
             sound: false,
@@ -204,6 +203,35 @@ const ROWS: &[Row] = &[
         Refuses(&["identity is damaged at byte 0", REJOIN]),
     ),
     (
+        "the identity removed",
+        |dir| fs::remove_file(dir.join("identity")).expect("removed"),
+        Refuses(&[
+            "identity is damaged at byte 0",
+            "is missing, though the log is in use",
+            REJOIN,
+        ]),
+    ),
+    (
+        "files among the segments that are none",
+        |dir| {
+            for stray in ["1.segment", "99.segment"] {
+                fs::copy(&segments(dir)[0], dir.join("segments").join(stray)).expect("copied");
+            }
+        },
+        Runs {
+            says: "this file is no segment and is ignored",
+            sound: true,
+        },
+    ),
+    (
+        "one slot of the high-water mark flipped",
+        |dir| change(&dir.join("mark"), |bytes| bytes[20] ^= 1),
+        Runs {
+            says: "one of the two slots of the high-water mark is damaged",
+            sound: false,
+        },
+    ),
+    (
         "the data version removed",
         |dir| fs::remove_file(dir.join("data-version")).expect("removed"),
         Refuses(&["data-version is damaged at byte 0", "is missing", REJOIN]),
@@ -225,12 +253,24 @@ const ROWS: &[Row] = &[
 
 /// A cluster with something in it: several segments, a snapshot in the middle.
 async fn cluster_with_history() -> (Cluster, Acknowledged) {
-    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let cluster = Cluster::start(3).await.expect("a cluster");
+    let (cluster, acknowledged, _) = with_history(cluster).await;
+    (cluster, acknowledged)
+}
+
+/// Gives a cluster that history, and stops the victim: what was acknowledged, and
+/// the offset at the first of its two snapshots.
+async fn with_history(mut cluster: Cluster) -> (Cluster, Acknowledged, u64) {
     let mut acknowledged = Acknowledged::new();
-    for _ in 0..2 {
+    let mut first_snapshot_offset = 0;
+    for round in 0..2 {
         let load = Load::start(&cluster, 4).await;
         load.progress(&cluster, 50).await;
         acknowledged.extend(load.finish().await);
+        cluster.wait_ready().await.expect("all is applied");
+        if round == 0 {
+            first_snapshot_offset = end_offset(&cluster).await;
+        }
         // A snapshot waits for nothing but what is there, so it is the node's own.
         let address = cluster.node(VICTIM).spec().client_address();
         let channel = channel(&address).await.expect("it listens");
@@ -243,15 +283,26 @@ async fn cluster_with_history() -> (Cluster, Acknowledged) {
         cluster.wait_ready().await.expect("it is back");
     }
     cluster.node(VICTIM).stop().await.expect("stopped");
-    (cluster, acknowledged)
+    (cluster, acknowledged, first_snapshot_offset)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_is_repaired_or_refused_and_always_said() {
     let (mut cluster, acknowledged) = cluster_with_history().await;
+    inflict_all(&mut cluster, ROWS, 0, &acknowledged).await;
+}
+
+/// Inflicts every damage on the victim, which does not run, one after the other.
+/// Nodes keep what begins with `from_offset`.
+async fn inflict_all(
+    cluster: &mut Cluster,
+    rows: &[Row],
+    from_offset: u64,
+    acknowledged: &Acknowledged,
+) {
     let dir = cluster.node(VICTIM).spec().data_dir();
     let copy = cluster.dir().join("before");
-    for (damage, inflict, verdict) in ROWS {
+    for (damage, inflict, verdict) in rows {
         println!("{damage}");
         copy_dir(&dir, &copy);
         inflict(&dir);
@@ -265,7 +316,7 @@ async fn damage_is_repaired_or_refused_and_always_said() {
                 assert!(!has("refused"), "{damage}: {findings:?}");
                 assert_eq!(!has("repaired"), *sound, "{damage}: {findings:?}");
                 cluster.wait_ready().await.expect(damage);
-                check_all_nodes(&cluster, &acknowledged).await;
+                check_all_nodes_from(cluster, from_offset, acknowledged).await;
                 let log = cluster.node(VICTIM).log().split_off(known);
                 assert!(log.contains(says), "{damage}: {log}");
                 cluster.node(VICTIM).stop().await.expect("stopped");
@@ -289,7 +340,75 @@ async fn damage_is_repaired_or_refused_and_always_said() {
     }
     cluster.node(VICTIM).start().expect("started");
     cluster.wait_ready().await.expect("all is well");
-    check_all_nodes(&cluster, &acknowledged).await;
+    check_all_nodes_from(cluster, from_offset, acknowledged).await;
+}
+
+/// What a log rests on after its retention has released what was before it; the
+/// first of these stays.
+const ROWS_RELEASED: &[Row] = &[
+    (
+        "the newest of two snapshots flipped",
+        flip_newest_snapshot,
+        Runs {
+            says: "set aside",
+            sound: false,
+        },
+    ),
+    (
+        "the older one flipped too",
+        flip_newest_snapshot,
+        Refuses(&[".snapshot", "no readable snapshot covers them", REJOIN]),
+    ),
+    (
+        "all snapshots removed",
+        |dir| {
+            fs::remove_dir_all(dir.join("snapshots")).expect("removed");
+        },
+        Refuses(&["snapshots", "no readable snapshot covers them", REJOIN]),
+    ),
+    (
+        "all snapshots and the index removed",
+        |dir| {
+            fs::remove_dir_all(dir.join("snapshots")).expect("removed");
+            fs::remove_dir_all(dir.join("index")).expect("removed");
+        },
+        Refuses(&["snapshots", "no readable snapshot covers them", REJOIN]),
+    ),
+];
+
+fn flip_newest_snapshot(dir: &Path) {
+    change(&newest_snapshot(dir), |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_released_log_survives_one_damaged_snapshot_and_is_refused_without_any() {
+    let mut cluster = Cluster::prepare(3, "").expect("files");
+    let config = cluster.node(VICTIM).spec().config_file();
+    change(&config, |bytes| {
+        bytes.extend(b"\n[retention]\nmax_age_seconds = 1\n");
+    });
+    cluster.start_all().expect("started");
+    cluster.wait_ready().await.expect("a cluster");
+    let (mut cluster, mut acknowledged, from_offset) = with_history(cluster).await;
+    acknowledged.retain(|_, offsets| offsets.iter().all(|offset| *offset >= from_offset));
+    cluster.node(VICTIM).start().expect("started");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !cluster.node(VICTIM).log().contains("is given up") {
+        assert!(Instant::now() < deadline, "{}", cluster.node(VICTIM).log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // From now on it stays as it is.
+    change(&config, |bytes| {
+        let text = String::from_utf8(bytes.clone()).expect("text");
+        *bytes = text
+            .replace("max_age_seconds = 1", "max_age_seconds = 0")
+            .into_bytes();
+    });
+    cluster.node(VICTIM).stop().await.expect("stopped");
+    inflict_all(&mut cluster, ROWS_RELEASED, from_offset, &acknowledged).await;
 }
 
 /// What is older than the newest snapshot is not read when the node starts, but
@@ -320,6 +439,58 @@ async fn a_damaged_old_entry_is_named_and_never_served() {
     );
     assert!(cluster.node(VICTIM).log().contains(&file));
     cluster.node(VICTIM).kill().await.expect("killed");
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+/// The scrub reads what nobody asks for: readiness and the metrics tell what it
+/// finds, and the node goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scrub_finds_what_goes_bad_under_a_running_node() {
+    let (mut cluster, mut acknowledged) = cluster_with_history().await;
+    let oldest = segments(&cluster.node(VICTIM).spec().data_dir()).swap_remove(0);
+    cluster.node(VICTIM).start().expect("started");
+    cluster.wait_ready().await.expect("all is well");
+    let sound = fs::read(&oldest).expect("readable");
+    let report = sound.windows(40).position(|window| window == [7; 40]);
+    let position = report.expect("a position report") as u64 + 20;
+    let file = fs::File::options()
+        .write(true)
+        .open(&oldest)
+        .expect("there");
+    file.write_all_at(&[8], position).expect("written");
+
+    let admin = cluster.node(VICTIM).spec().admin_address();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let said = loop {
+        let said = get(&admin, "/readyz").await;
+        if said.contains("segment_damaged") {
+            break said;
+        }
+        assert!(Instant::now() < deadline, "{said}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let name = oldest.file_name().expect("a file").to_string_lossy();
+    for part in [&*name, "is damaged at byte", "rejoin under a new node id"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    let metrics = get(&admin, "/metrics").await;
+    assert!(
+        metrics.contains("huntlog_storage_damaged_segments 1\n"),
+        "{metrics}"
+    );
+    let scrubbed = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("huntlog_storage_scrubbed_bytes_total "));
+    assert!(scrubbed.is_some_and(|bytes| bytes != "0"), "{scrubbed:?}");
+    let log = cluster.node(VICTIM).log();
+    assert_eq!(log.matches("a segment is damaged").count(), 1, "{log}");
+
+    let load = Load::start(&cluster, 2).await;
+    load.progress(&cluster, 20).await;
+    acknowledged.extend(load.finish().await);
+    cluster.wait_ready().await.expect("it goes on");
+    file.write_all_at(&sound[position as usize..][..1], position)
+        .expect("written");
     check_all_nodes(&cluster, &acknowledged).await;
 }
 

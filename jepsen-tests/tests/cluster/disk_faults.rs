@@ -9,7 +9,7 @@ use huntlog_jepsen::{Cluster, Injection, LoopDisk, NodeProcess, Throttle};
 use tokio::time::Instant;
 
 use crate::failover::Load;
-use crate::support::{check_all_nodes, ended, get};
+use crate::support::{check_all_nodes, ended, get, no_node_panicked};
 
 /// The status of a node that failed while running; a supervisor starts it again.
 const FAILED: i32 = 1;
@@ -73,6 +73,7 @@ async fn a_full_disk(disk_bytes: u64, free_bytes: u64) {
     cluster.wait_ready().await.expect("it is back");
     let acknowledged = load.finish().await;
     check_all_nodes(&cluster, &acknowledged).await;
+    no_node_panicked(&cluster);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,8 +102,8 @@ async fn a_failing_disk_ends_the_node_and_a_failed_sync_is_not_tried_again() {
         ),
         ("pwrite64:error=EIO:when=7", "log", "write failed on"),
         ("pwrite64:error=ENOSPC:when=7", "log", "write failed on"),
-        ("pwrite64:error=EIO:when=1+", "index", "write failed on"),
-        ("pwrite64:error=ENOSPC:when=1+", "index", "write failed on"),
+        ("pwrite64:error=EIO:when=1+", "index", "update failed on"),
+        ("pwrite64:error=ENOSPC:when=1+", "index", "update failed on"),
     ] {
         load.progress(&cluster, 50).await;
         let victim = cluster.leader().await.expect("a leader");
@@ -130,6 +131,7 @@ async fn a_failing_disk_ends_the_node_and_a_failed_sync_is_not_tried_again() {
     }
     let acknowledged = load.finish().await;
     check_all_nodes(&cluster, &acknowledged).await;
+    no_node_panicked(&cluster);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,6 +161,7 @@ async fn a_disk_that_hangs_stops_neither_the_cluster_nor_its_node() {
     }
     let acknowledged = load.finish().await;
     check_all_nodes(&cluster, &acknowledged).await;
+    no_node_panicked(&cluster);
     for node in cluster.nodes() {
         let starts = node.log().matches(r#""message":"starting""#).count();
         assert_eq!(starts, 1, "{}", node.log());
@@ -185,6 +188,7 @@ async fn a_slow_disk_slows_its_node_alone() {
     }
     let acknowledged = load.finish().await;
     check_all_nodes(&cluster, &acknowledged).await;
+    no_node_panicked(&cluster);
 }
 
 /// How often the node has synced its log, and for how long altogether.
@@ -240,4 +244,5 @@ async fn a_disk_of_few_writes_a_second_slows_its_node_alone() {
     }
     let acknowledged = load.finish().await;
     check_all_nodes(&cluster, &acknowledged).await;
+    no_node_panicked(&cluster);
 }

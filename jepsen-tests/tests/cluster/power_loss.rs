@@ -8,7 +8,7 @@ use huntlog_jepsen::{Cluster, Injection, LoopDisk};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failover::{Acknowledged, Load};
-use crate::support::{check_all_nodes, end_offset};
+use crate::support::{check_all_nodes, end_offset, no_node_panicked};
 
 /// Room for a few segments of 64 MiB, the index and snapshots; sparse.
 const DISK_BYTES: u64 = 1 << 30;
@@ -158,6 +158,7 @@ async fn round(
     }
     acknowledged.extend(load.finish().await);
     check_all_nodes(cluster, acknowledged).await;
+    no_node_panicked(cluster);
 }
 
 /// HUNTLOG_POWER_ROUNDS rounds (2 when not set) of three cuts each;

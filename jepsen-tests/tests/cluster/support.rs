@@ -167,6 +167,16 @@ pub async fn check_all_nodes(cluster: &Cluster, acknowledged: &BTreeMap<(String,
     check_all_nodes_from(cluster, 0, acknowledged).await;
 }
 
+/// A panic is one that nobody expected: what can be expected of a library that
+/// panics is caught, and said otherwise.
+pub fn no_node_panicked(cluster: &Cluster) {
+    for node in cluster.nodes() {
+        let log = node.log();
+        let line = log.lines().find(|line| line.contains("panicked at"));
+        assert_eq!(line, None, "node {}", node.spec().id);
+    }
+}
+
 /// As [`check_all_nodes`], where nodes keep events only from `from_offset` on:
 /// what was acknowledged is there.
 pub async fn check_all_nodes_from(

@@ -51,6 +51,8 @@ pub enum Warning {
     ClockSkew,
     /// The disk is nearly full.
     DiskNearlyFull,
+    /// A segment of the log is damaged: what it holds is read from other nodes.
+    SegmentDamaged,
 }
 
 impl Warning {
@@ -59,6 +61,7 @@ impl Warning {
         match self {
             Self::ClockSkew => "clock_skew",
             Self::DiskNearlyFull => "disk_nearly_full",
+            Self::SegmentDamaged => "segment_damaged",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing in here assumes that there is only one.
 
 mod aside;
+mod bring_forward;
 mod clock;
 mod contradiction;
 mod histories;
@@ -110,6 +111,13 @@ pub enum PartitionStartError {
     },
 }
 
+impl PartitionStartError {
+    /// Whether starting again would meet the same: what is stored is damaged.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Rederive(error) if error.is_damage())
+    }
+}
+
 /// Why an operation on a partition failed. Unless it says otherwise, nothing has
 /// changed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -190,6 +198,7 @@ impl Partition {
         let log = parts.storage.partition(parts.id);
         let snapshots = parts.storage.snapshots();
         rederive::set_damaged_snapshots_aside(parts.id, snapshots.clone()).await?;
+        bring_forward::to_the_log(log.clone(), snapshots.clone(), &parts.rules).await?;
         rederive::missing_records(log.clone(), snapshots.clone(), &parts.rules).await?;
 
         let machine = Arc::new(RwLock::new(parts.rules.empty(parts.id)));

@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use huntlog_machine::{ApplyError, Machine, RestoreError};
 use huntlog_storage::{
-    FatalError, LogEntry, PartitionLog, ReadError, SnapshotError, SnapshotInfo, SnapshotStore,
+    FatalError, LogEntry, OpenError, PartitionLog, ReadError, SnapshotError, SnapshotInfo,
+    SnapshotStore,
 };
 
 use crate::limits;
@@ -38,12 +39,34 @@ pub enum RederiveError {
         /// Why.
         source: ApplyError,
     },
+    /// No state can be made from what is here.
+    #[error(transparent)]
+    OutOfReach(#[from] OpenError),
+    /// What a snapshot says of itself does not decode.
+    #[error("bringing the state forward: {0}")]
+    Meta(#[source] io::Error),
+    /// The state could not be written.
+    #[error(
+        "writing the state that was brought forward: {0}; check the disk, then restart the node"
+    )]
+    Write(#[source] io::Error),
     /// The records could not be written.
     #[error(transparent)]
     Fatal(#[from] FatalError),
     /// The task was cancelled or panicked.
     #[error("deriving outcomes again was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
+}
+
+impl RederiveError {
+    /// Whether starting again would meet the same: what is stored is damaged.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::OutOfReach(error) => matches!(error, OpenError::Damaged { .. }),
+            Self::Read(error) => matches!(error, ReadError::Damaged { .. }),
+            _ => false,
+        }
+    }
 }
 
 /// Derives every record that is missing below the newest snapshot, as far as
@@ -127,25 +150,27 @@ fn base(
     gap: &Range<u64>,
     rules: &MachineRules,
 ) -> Result<Option<Machine>, RederiveError> {
+    let history_start = log.history_start();
     let before = snapshots
         .list(log.id())
         .into_iter()
         .rev()
-        .filter(|info| info.log_id.index < gap.start);
+        .filter(|info| info.log_id.index < gap.start)
+        .take_while(|info| info.log_id.index + 1 >= history_start);
     for info in before {
         if verify(snapshots, &info)? {
             let mut reader = snapshots.open(&info)?;
             return Ok(Some(rules.restore(&mut reader)?));
         }
     }
-    if log.history_start() == 0 {
+    if history_start == 0 {
         return Ok(Some(rules.empty(log.id())));
     }
     Ok(None)
 }
 
-/// Reads the newest snapshot through, and sets it aside when it is damaged: the
-/// log before it is there, so the one before does as well.
+/// Reads the newest snapshot through, and sets it aside when it is damaged, until
+/// one is whole: whether that one does is another question.
 pub(super) async fn set_damaged_snapshots_aside(
     partition: u32,
     snapshots: SnapshotStore,
@@ -162,8 +187,11 @@ pub(super) async fn set_damaged_snapshots_aside(
 }
 
 /// Whether every byte of the snapshot is as it was written; if not, it is set
-/// aside, and said so.
-fn verify(snapshots: &SnapshotStore, info: &SnapshotInfo) -> Result<bool, RederiveError> {
+/// aside, and said so. Blocks.
+pub(super) fn verify(
+    snapshots: &SnapshotStore,
+    info: &SnapshotInfo,
+) -> Result<bool, RederiveError> {
     let read = snapshots
         .open(info)
         .map_err(io::Error::other)
@@ -182,7 +210,10 @@ fn verify(snapshots: &SnapshotStore, info: &SnapshotInfo) -> Result<bool, Rederi
     }
 }
 
-fn apply(machine: &mut Machine, entry: &LogEntry) -> Result<bytes::Bytes, RederiveError> {
+pub(super) fn apply(
+    machine: &mut Machine,
+    entry: &LogEntry,
+) -> Result<bytes::Bytes, RederiveError> {
     let id = huntlog_machine::LogId {
         term: entry.id.term,
         node_id: entry.id.node_id,

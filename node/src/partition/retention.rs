@@ -2,8 +2,10 @@
 //! ever.
 //!
 //! What goes are the entries that a snapshot covers, the newest one among those
-//! that are over the limit altogether: the state at any moment of what stays
-//! can be made from that snapshot. First openraft's log ends behind it (a
+//! that are over the limit altogether, and never the newest of all: the state at
+//! any moment of what stays can be made from that snapshot, so that the newest
+//! one may turn out damaged and nothing is lost. Both are read through before
+//! anything goes. First openraft's log ends behind it (a
 //! follower that needs more is sent a snapshot from then on), then readers'
 //! history does, and then storage deletes the segments that hold nothing else.
 
@@ -11,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use huntlog_machine::EntryRef;
-use huntlog_storage::{ClosedSegment, PartitionLog, SnapshotStore};
+use huntlog_storage::{ClosedSegment, PartitionLog, SnapshotInfo, SnapshotStore};
 use tokio::sync::oneshot;
 
 use super::clock::LogClock;
+use super::rederive;
 use super::replica::Replica;
 use crate::limits;
 use crate::raft::{Raft, entry_data};
@@ -103,11 +106,44 @@ impl Keeper {
         let snapshots = self.snapshots.list(log.id());
         let indexes: Vec<u64> = snapshots.iter().map(|info| info.log_id.index).collect();
         let history_start = log.history_start();
-        match next_base(&indexes, last, history_start) {
-            Base::At(base) => self.give_up(base).await,
+        let applied = self.replica.machine().last_applied().map(|id| id.index);
+        match next_base(&indexes, last, history_start, applied) {
+            Base::At(base) => {
+                let resting_on: Vec<_> = snapshots
+                    .into_iter()
+                    .filter(|info| {
+                        info.log_id.index == base || Some(&info.log_id.index) == indexes.last()
+                    })
+                    .collect();
+                if self.all_whole(resting_on).await? {
+                    self.give_up(base).await?;
+                }
+                Ok(())
+            }
             // It covers more than may go: one of the next rounds may use it.
             Base::Later => Ok(()),
             Base::Missing => self.raft.trigger().snapshot().await.map_err(|_| Ending),
+        }
+    }
+
+    /// Whether every byte of the snapshots is as it was written. One that is not is
+    /// set aside, and another round chooses anew.
+    async fn all_whole(&self, snapshots: Vec<SnapshotInfo>) -> Result<bool, Ending> {
+        let store = self.snapshots.clone();
+        let read = crate::blocking::spawn_blocking(move || {
+            for info in snapshots {
+                if !rederive::verify(&store, &info)? {
+                    return Ok(false);
+                }
+            }
+            Ok::<_, rederive::RederiveError>(true)
+        });
+        match read.await.map_err(|_| Ending)? {
+            Ok(whole) => Ok(whole),
+            Err(error) => {
+                tracing::warn!(%error, "the snapshots that history is to rest on can not be read; nothing is given up for now");
+                Ok(false)
+            }
         }
     }
 
@@ -169,23 +205,29 @@ struct Ending;
 /// The snapshot that what stays will rest on.
 #[derive(Debug, PartialEq, Eq)]
 enum Base {
-    /// There is one; what it covers may go.
+    /// There is one, and a newer one beside it; what it covers may go.
     At(u64),
     /// There is one for later.
     Later,
-    /// There is none after the history's start: one is needed.
+    /// One is needed, and there is something new to take it of.
     Missing,
 }
 
 /// The base when everything through `last` may go, of the snapshots at `indexes`
-/// (ascending) and a history that begins with `history_start`.
-fn next_base(indexes: &[u64], last: u64, history_start: u64) -> Base {
-    let usable = indexes.iter().filter(|index| **index >= history_start);
-    match usable.clone().rfind(|index| **index <= last) {
-        Some(base) => Base::At(*base),
-        None if usable.count() > 0 => Base::Later,
-        None => Base::Missing,
+/// (ascending), a history that begins with `history_start`, and a state that
+/// has come to `applied`.
+fn next_base(indexes: &[u64], last: u64, history_start: u64, applied: Option<u64>) -> Base {
+    let Some((newest, older)) = indexes.split_last() else {
+        return Base::Missing;
+    };
+    let mut usable = older.iter().filter(|index| **index >= history_start);
+    if let Some(base) = usable.clone().rfind(|index| **index <= last) {
+        return Base::At(*base);
     }
+    if usable.next().is_some() || *newest > last || applied <= Some(*newest) {
+        return Base::Later;
+    }
+    Base::Missing
 }
 
 /// The log's time that the proposer stamped on the entry at `index`, if it is
@@ -253,13 +295,22 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_rests_on_a_snapshot() {
-        assert_eq!(next_base(&[], 100, 0), Base::Missing);
-        assert_eq!(next_base(&[40, 90, 130], 100, 0), Base::At(90));
-        assert_eq!(next_base(&[130], 100, 0), Base::Later);
+    fn what_stays_rests_on_a_snapshot_that_is_not_the_only_one() {
+        let applied = Some(200);
+        assert_eq!(next_base(&[], 100, 0, applied), Base::Missing);
+        assert_eq!(next_base(&[40, 90, 130], 100, 0, applied), Base::At(90));
+        assert_eq!(next_base(&[40, 90], 100, 0, applied), Base::At(40));
+        assert_eq!(next_base(&[130], 100, 0, applied), Base::Later);
+        assert_eq!(next_base(&[120, 130], 100, 0, applied), Base::Later);
+        // The only one would be all there is.
+        assert_eq!(next_base(&[90], 100, 0, applied), Base::Missing);
+        // Of the same state another would be the same.
+        assert_eq!(next_base(&[90], 100, 0, Some(90)), Base::Later);
         // What the history rests on already does not count.
-        assert_eq!(next_base(&[40], 100, 41), Base::Missing);
-        assert_eq!(next_base(&[40, 130], 100, 41), Base::Later);
+        assert_eq!(next_base(&[40], 100, 41, applied), Base::Missing);
+        assert_eq!(next_base(&[40, 90], 100, 41, applied), Base::Missing);
+        assert_eq!(next_base(&[40, 90, 95], 100, 41, applied), Base::At(90));
+        assert_eq!(next_base(&[40, 130], 100, 41, applied), Base::Later);
     }
 
     #[test]

@@ -99,6 +99,20 @@ pub fn entry_data(payload: &Bytes) -> Result<Option<&Bytes>, EntryFormatError> {
     }
 }
 
+/// The membership in a stored payload; `None` if it holds something else.
+///
+/// # Errors
+/// When it does not decode.
+pub fn membership_in(payload: &Bytes) -> Result<Option<Membership>, EntryFormatError> {
+    match payload.first() {
+        Some(&MEMBERSHIP_TAG) => match decode_payload(payload.clone())? {
+            Payload::Membership(membership) => Ok(Some(membership)),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};

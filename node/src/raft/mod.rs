@@ -19,7 +19,7 @@ mod peer_wire;
 mod snapshot;
 mod state_machine;
 
-pub use entry::{EntryData, EntryFormatError, Response, entry_data};
+pub use entry::{EntryData, EntryFormatError, Response, entry_data, membership_in};
 pub use log_store::LogStore;
 pub use network::{LocalIdentity, PROTOCOL_VERSION, PeerNetwork, Peers, Purpose};
 pub use options::{RaftTimings, raft_options};
@@ -27,6 +27,7 @@ pub use peer_service::PeerRaft;
 pub use peer_wire::log_id_to_proto;
 pub use peer_wire::{PeerWireError, member_from_proto, member_to_proto, vote_to_proto};
 pub use snapshot::SnapshotFile;
+pub(crate) use snapshot::{decode_meta, encode_meta};
 pub use state_machine::{AppliedEntry, ApplyObserver, MachineRules, StateMachine};
 
 /// The id of a node within its cluster, from 1, never used again once removed.

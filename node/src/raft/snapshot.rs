@@ -58,11 +58,11 @@ impl SnapshotFile {
 }
 
 /// What is stored beside the machine's state: what openraft knows of it.
-pub(super) fn encode_meta(meta: &SnapshotMeta) -> Bytes {
+pub(crate) fn encode_meta(meta: &SnapshotMeta) -> Bytes {
     snapshot_meta_to_proto(meta).encode_to_vec().into()
 }
 
-pub(super) fn decode_meta(bytes: &Bytes) -> io::Result<SnapshotMeta> {
+pub(crate) fn decode_meta(bytes: &Bytes) -> io::Result<SnapshotMeta> {
     let invalid = |error: &dyn std::fmt::Display| {
         io::Error::new(
             io::ErrorKind::InvalidData,

@@ -144,6 +144,12 @@ metric_set! {
             "Log segments on disk";
         segment_bytes: Level = "storage_segments" in Unit::Bytes,
             "Log segments on disk, by size";
+        scrubbed_bytes: Counter = "storage_scrubbed" in Unit::Bytes,
+            "Bytes of sealed segments read again to verify them";
+        scrub_passes: Counter = "storage_scrub_passes",
+            "Times all sealed segments were read again";
+        damaged_segments: Level = "storage_damaged_segments",
+            "Segments found damaged since the node started, by the scrub or by readers";
     }
 }
 

@@ -5,7 +5,7 @@ use crate::files::{Files, read_small, replace};
 use crate::limits::IDENTITY_BYTES_MAX;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-const NAME: &str = "identity";
+pub(crate) const NAME: &str = "identity";
 const MAGIC: [u8; 8] = *b"hl-node\x01";
 
 /// The node's identity, in a checksummed file of its own: the index, which can be rebuilt, is no place for it.

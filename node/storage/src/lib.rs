@@ -13,8 +13,8 @@
 //! | `segments/` | the log: entries, votes, truncations, purges | refused |
 //! | `mark` | the end of the last synced batch, unsynced | the newest batch can no longer be told from a torn one |
 //! | `data-version` | format, salt of the checksums, whether the directory is in use | refused |
-//! | `identity` | which node and cluster this is | the node decides |
-//! | `snapshots/` | states of partitions | replayed from the log |
+//! | `identity` | which node and cluster this is | refused, once there is a vote or an entry |
+//! | `snapshots/` | states of partitions | replayed from the log; what a log that was released needs of them is refused |
 //! | `index/` | sled: places of entries, derived records, the committed id | rebuilt, records derived again |
 //! | `rebuild-index` | present after a lookup found the index damaged | |
 //! | `reserve` | space for starting on a full disk | set aside again |
@@ -40,6 +40,7 @@ mod options;
 mod partition;
 mod ranges;
 mod recovery;
+mod scrub;
 mod segment;
 mod segment_files;
 mod shared;
@@ -66,6 +67,7 @@ pub use options::{
     OpenStep, Options, PartitionReport, ProgressHook, TailCut, WakeHook,
 };
 pub use partition::{ClosedSegment, Done, PartitionLog};
+pub use scrub::{Scrub, ScrubStep};
 pub use snapshot::{
     RawSnapshot, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };

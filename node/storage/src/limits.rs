@@ -22,6 +22,8 @@ pub const RECORD_BYTES_MAX: usize = 64 << 20;
 pub const OPEN_SEGMENTS_MAX: usize = 64;
 /// Bytes read from a segment in one go when neighbouring entries are asked for.
 pub const READ_AHEAD_BYTES: usize = 1 << 20;
+/// Bytes of sealed segments that one step of a scrub reads.
+pub const SCRUB_STEP_BYTES: u64 = 256 << 10;
 /// Leadership runs kept per partition beside those of the live log; entries of older ones are read without that extra
 /// check.
 pub const RUNS_MAX: usize = 4096;

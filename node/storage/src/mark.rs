@@ -25,24 +25,50 @@ pub(crate) struct Mark {
     next_slot: u64,
 }
 
+/// What one of the two slots says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// Nothing was ever written to it.
+    Blank,
+    Valid(HighWater),
+    Damaged,
+}
+
+/// What the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slots([Slot; 2]);
+
+impl Slots {
+    pub(crate) fn valid(&self) -> impl Iterator<Item = HighWater> {
+        self.0.iter().filter_map(|slot| match slot {
+            Slot::Valid(high_water) => Some(*high_water),
+            _ => None,
+        })
+    }
+
+    /// The higher of the valid slots.
+    pub(crate) fn best(&self) -> Option<HighWater> {
+        self.valid().max()
+    }
+
+    /// Whether a slot does not verify. The next write goes there, if the other one does.
+    pub(crate) fn damaged(&self) -> bool {
+        self.0.contains(&Slot::Damaged)
+    }
+}
+
 impl Mark {
-    /// What each of the two slots says, and nothing is created; `None` if there is no mark.
-    pub(crate) fn load(
-        files: &dyn Files,
-        salt: &[u8; 16],
-    ) -> io::Result<Option<[Option<HighWater>; 2]>> {
-        match files.open(NAME) {
-            Ok(file) => slots(&*file, salt).map(Some),
+    /// What the slots say, and nothing is created; `None` if there is no mark.
+    pub(crate) fn load(files: &dyn Files, salt: &[u8; 16]) -> io::Result<Option<Slots>> {
+        match files.open(NAME).and_then(|file| slots(&*file, salt)) {
+            Ok(slots) => Ok(Some(slots)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(explain(error)),
         }
     }
 
-    /// Opens the mark, creating it if it is absent, and returns the higher of its valid slots.
-    pub(crate) fn open(
-        files: &dyn Files,
-        salt: &[u8; 16],
-    ) -> io::Result<(Self, Option<HighWater>)> {
+    /// Opens the mark, creating it if it is absent, and returns what its slots say.
+    pub(crate) fn open(files: &dyn Files, salt: &[u8; 16]) -> io::Result<(Self, Slots)> {
         let file = match files.open(NAME) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -52,12 +78,12 @@ impl Mark {
                 files.sync_dir("")?;
                 file
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(explain(error)),
         };
         let slots = slots(&*file, salt)?;
-        let best = slots.iter().flatten().max().copied();
-        let next_slot = u64::from(slots[0] == best && best.is_some());
-        Ok((Self { file, next_slot }, best))
+        let best = slots.best();
+        let next_slot = u64::from(best.is_some_and(|best| slots.0[0] == Slot::Valid(best)));
+        Ok((Self { file, next_slot }, slots))
     }
 
     /// Raises the mark. Not synced: the next power cut may take it back, which opening allows for.
@@ -71,10 +97,24 @@ impl Mark {
     }
 }
 
-fn slots(file: &dyn File, salt: &[u8; 16]) -> io::Result<[Option<HighWater>; 2]> {
+/// What the operating system says of a directory in the mark's place leaves open what to do.
+fn explain(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::IsADirectory {
+        return error;
+    }
+    let what = "a directory is where the high-water mark's file belongs; move it away, and the next start writes the mark anew";
+    io::Error::new(error.kind(), what)
+}
+
+fn slots(file: &dyn File, salt: &[u8; 16]) -> io::Result<Slots> {
     let bytes = read_up_to(file, 0, 2 * SLOT_BYTES)?;
     let (first, second) = bytes.split_at(bytes.len().min(SLOT_BYTES));
-    Ok([decode(first, salt), decode(second, salt)])
+    let slot = |bytes: &[u8]| match decode(bytes, salt) {
+        Some(high_water) => Slot::Valid(high_water),
+        None if bytes.iter().all(|byte| *byte == 0) => Slot::Blank,
+        None => Slot::Damaged,
+    };
+    Ok(Slots([slot(first), slot(second)]))
 }
 
 fn encode(high_water: HighWater, salt: &[u8; 16]) -> [u8; USED_BYTES] {
@@ -127,10 +167,11 @@ mod tests {
         let files = OsFiles::new(dir.path());
         let salt = [3; 16];
         let (mut mark, found) = Mark::open(&files, &salt).unwrap();
-        assert_eq!(found, None);
+        assert_eq!((found.best(), found.damaged()), (None, false));
         for offset in [100, 200, 300] {
             mark.write(at(offset), &salt).unwrap();
-            assert_eq!(Mark::open(&files, &salt).unwrap().1, Some(at(offset)));
+            let (_, found) = Mark::open(&files, &salt).unwrap();
+            assert_eq!((found.best(), found.damaged()), (Some(at(offset)), false));
         }
         // The write after a reopen must not replace the slot that is still the best.
         let (mut mark, _) = Mark::open(&files, &salt).unwrap();
@@ -139,11 +180,25 @@ mod tests {
         let newest_slot = mark.next_slot ^ 1;
         file.write_at(&[0xff], newest_slot * SLOT_BYTES as u64 + 20)
             .unwrap();
-        assert_eq!(Mark::open(&files, &salt).unwrap().1, Some(at(300)));
+        let (_, found) = Mark::open(&files, &salt).unwrap();
+        assert_eq!((found.best(), found.damaged()), (Some(at(300)), true));
         assert_eq!(
-            Mark::open(&files, &[4; 16]).unwrap().1,
+            Mark::open(&files, &[4; 16]).unwrap().1.best(),
             None,
             "another directory's mark"
         );
+    }
+
+    #[test]
+    fn a_directory_in_its_place_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = OsFiles::new(dir.path());
+        std::fs::create_dir(dir.path().join(NAME)).unwrap();
+        for error in [
+            Mark::load(&files, &[3; 16]).unwrap_err(),
+            Mark::open(&files, &[3; 16]).map(drop).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("move it away"), "{error}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::index::{Index, IndexFault, KeyValue, SledStore};
 use crate::indexer::IndexQueue;
 use crate::options::{IndexReport, OpenReport, OpenStep, Options, PartitionReport};
 use crate::partition::Partition;
-use crate::recovery::{Context, Recovered, ReplayError, bring_up_to_date, recover};
+use crate::recovery::{Context, Known, Recovered, ReplayError, bring_up_to_date, recover};
 use crate::segment;
 use crate::segment_files::SegmentFiles;
 use crate::shared::{INDEX_DIR, Parts, REBUILD_INDEX, Shared};
@@ -137,10 +137,11 @@ fn open_with(
     };
     let found = DataVersion::load(&*files)?;
     let identity = Identity::load(&*files)?;
-    let has_segments = !files
+    let has_segments = files
         .list(segment::DIR)
         .map_err(io("list", segment::DIR))?
-        .is_empty();
+        .iter()
+        .any(|name| segment::number_of(name).is_some());
     let version = match found {
         Some(version) => version,
         None if identity.is_some() || has_segments => {
@@ -166,7 +167,13 @@ fn open_with(
         salt: version.salt,
         options: &options,
     };
-    let recovered = recover_with_reserve(&context, version.in_use || identity.is_some())?;
+    let recovered = recover_with_reserve(
+        &context,
+        Known {
+            in_use: version.in_use || identity.is_some(),
+            identified: identity.is_some(),
+        },
+    )?;
     if !version.in_use {
         DataVersion {
             in_use: true,
@@ -246,17 +253,17 @@ fn open_with(
 }
 
 /// Recovers the log; if the disk is full, with the space that was set aside for this.
-fn recover_with_reserve(context: &Context<'_>, in_use: bool) -> Result<Recovered, OpenError> {
+fn recover_with_reserve(context: &Context<'_>, known: Known) -> Result<Recovered, OpenError> {
     let files = &**context.files;
     let is_full = |error: &OpenError| matches!(error, OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
-    let recovered = match recover(context, in_use) {
+    let recovered = match recover(context, known) {
         Err(error) if is_full(&error) && files.open(RESERVE).is_ok() => {
             tracing::error!(
                 "the disk is full; starting with the space set aside for this; make room"
             );
             let freed = files.remove(RESERVE).and_then(|()| files.sync_dir(""));
             freed.map_err(|error| OpenError::io("remove", files.path(RESERVE).display(), error))?;
-            return recover(context, in_use);
+            return recover(context, known);
         }
         recovered => recovered?,
     };

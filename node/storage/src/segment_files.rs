@@ -10,7 +10,8 @@ use crate::segment::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Frames this far apart are still read in one go.
@@ -30,8 +31,8 @@ pub(crate) struct SegmentFiles {
     salt: [u8; 16],
     /// Recently used first.
     open: Mutex<VecDeque<(u64, Arc<dyn File>)>>,
-    /// Segments found damaged: each is logged once, however often it is read.
-    damaged: Mutex<BTreeSet<u64>>,
+    /// Segments found damaged, with what is to be said of them: each is logged once, however often it is read.
+    damaged: Mutex<BTreeMap<u64, String>>,
 }
 
 impl SegmentFiles {
@@ -63,6 +64,30 @@ impl SegmentFiles {
         self.open
             .lock()
             .retain(|(number, _)| !segments.contains(number));
+        self.damaged
+            .lock()
+            .retain(|number, _| !segments.contains(number));
+    }
+
+    /// What the checksums of a segment start from.
+    pub(crate) fn seed(&self, segment: u64) -> Seed {
+        Seed::new(&self.salt, segment)
+    }
+
+    /// The segments found damaged.
+    pub(crate) fn damaged(&self) -> BTreeMap<u64, String> {
+        self.damaged.lock().clone()
+    }
+
+    /// Takes note of damage, and logs it if it is the first of its segment.
+    pub(crate) fn found_damaged(&self, segment: u64, found: String) {
+        if let Entry::Vacant(vacant) = self.damaged.lock().entry(segment) {
+            tracing::error!(
+                error = found,
+                "a segment is damaged; what it holds is read from other nodes only"
+            );
+            vacant.insert(found);
+        }
     }
 
     /// Reads the entries at these places, which are consecutive entries of one partition.
@@ -113,7 +138,7 @@ impl SegmentFiles {
         let bytes = Bytes::from(
             read_up_to(&*file, span.start, length).map_err(|error| self.io(segment, error))?,
         );
-        let seed = Seed::new(&self.salt, segment);
+        let seed = self.seed(segment);
         for (index, location) in group {
             let from = usize::try_from(location.position.offset - span.start).unwrap_or(usize::MAX);
             let to = from + FRAME_HEADER_BYTES + location.length as usize;
@@ -165,7 +190,7 @@ impl SegmentFiles {
         };
         let reader = self
             .file(segment)
-            .and_then(|file| SegmentReader::new(file, Seed::new(&self.salt, segment), segment));
+            .and_then(|file| SegmentReader::new(file, self.seed(segment), segment));
         let mut reader = match reader {
             Ok(reader) => reader,
             Err(error) => return self.io(segment, error),
@@ -190,9 +215,7 @@ impl SegmentFiles {
             position: location.position.offset,
             what: format!("{reason}; entry {id} of partition {partition} cannot be read"),
         };
-        if self.damaged.lock().insert(segment) {
-            tracing::error!(%error, "a segment is damaged; what it holds is read from other nodes only");
-        }
+        self.found_damaged(segment, error.to_string());
         EntryFault::Segment(error)
     }
 

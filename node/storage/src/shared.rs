@@ -99,6 +99,12 @@ impl Shared {
     /// Records the first fatal error and tells whoever waits.
     pub(crate) fn fail(&self, error: FatalError) -> FatalError {
         if self.fatal.set(error.clone()).is_ok() {
+            // An index that is damaged on a disk that works is closed as usual.
+            if !matches!(error, FatalError::IndexDamaged { .. })
+                && let Some(index) = &*self.index.read()
+            {
+                index.forget();
+            }
             tracing::error!(%error, "the storage has failed and refuses everything from now on");
             if let Some(hook) = &self.options.on_fatal {
                 hook(&error);
@@ -117,9 +123,13 @@ impl Shared {
     pub(crate) fn fail_index(&self, fault: IndexFault) -> FatalError {
         let error = match fault {
             IndexFault::Damage(reason) => FatalError::IndexDamaged { reason },
-            IndexFault::Disk(kind, reason) => {
+            IndexFault::Disk {
+                operation,
+                kind,
+                reason,
+            } => {
                 let index = self.files.path(INDEX_DIR);
-                FatalError::io("write", index.display(), io::Error::new(kind, reason))
+                FatalError::io(operation, index.display(), io::Error::new(kind, reason))
             }
         };
         if error.is_disk_full() {

@@ -10,10 +10,10 @@
 mod common;
 
 use bytes::Bytes;
-use common::{append, done, entries, entry, id, small_segments, vote, wait};
+use common::{append, done, entries, entry, id, identify, small_segments, vote, wait};
 use huntlog_storage::{
-    Finding, Identity, InspectError, InspectOptions, Inspection, OpenError, Severity, Storage,
-    inspect,
+    Finding, Identity, InspectError, InspectOptions, Inspection, LogId, OpenError, Severity,
+    Storage, inspect,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,13 +45,16 @@ fn sample(dir: &Path) {
     let records = (0..ENTRIES).map(|index| (index, Bytes::from(vec![1; 20])));
     log.put_records(records.collect()).unwrap();
     append(&storage, &storage.partition(9), entries(1, 0..3));
-    let snapshots = storage.snapshots();
     for index in [20, 40] {
-        let mut writer = snapshots.create(0, id(6, index), Bytes::new()).unwrap();
-        writer.write_all(&[7; 900]).unwrap();
-        writer.finish().unwrap();
+        take_snapshot(&storage, id(6, index));
     }
     storage.close().unwrap();
+}
+
+fn take_snapshot(storage: &Storage, last: LogId) {
+    let mut writer = storage.snapshots().create(0, last, Bytes::new()).unwrap();
+    writer.write_all(&[7; 900]).unwrap();
+    writer.finish().unwrap();
 }
 
 fn look(dir: &Path, verify: bool) -> Inspection {
@@ -272,8 +275,8 @@ fn newest(dir: &Path) -> PathBuf {
 }
 
 fn snapshot(dir: &Path) -> PathBuf {
-    let mut found = fs::read_dir(dir.join("snapshots")).unwrap();
-    found.next().unwrap().unwrap().path()
+    let found = fs::read_dir(dir.join("snapshots")).unwrap();
+    found.map(|item| item.unwrap().path()).max().unwrap()
 }
 
 const DAMAGES: &[Damage] = &[
@@ -453,9 +456,9 @@ const DAMAGES: &[Damage] = &[
     (
         "one slot of the mark",
         |dir| change(&dir.join("mark"), |bytes| bytes[20] ^= 1),
-        Severity::Note,
-        "",
-        "",
+        Severity::Repaired,
+        "mark",
+        "one of the two slots",
     ),
     (
         "both slots of the mark",
@@ -470,6 +473,28 @@ const DAMAGES: &[Damage] = &[
         Severity::Note,
         "mark",
         "last batch",
+    ),
+    (
+        "a directory instead of the mark",
+        |dir| {
+            fs::remove_file(dir.join("mark")).unwrap();
+            fs::create_dir(dir.join("mark")).unwrap();
+        },
+        Severity::Refused,
+        "mark",
+        "a directory is where",
+    ),
+    (
+        "files among the segments that are none",
+        |dir| {
+            let first = segments(dir).remove(0);
+            for stray in ["1.segment", "99.segment", "notes.txt"] {
+                fs::copy(&first, dir.join("segments").join(stray)).unwrap();
+            }
+        },
+        Severity::Note,
+        "segments",
+        "ignored",
     ),
     (
         "a snapshot's header",
@@ -498,6 +523,13 @@ const DAMAGES: &[Damage] = &[
         Severity::Refused,
         "identity",
         "checksum",
+    ),
+    (
+        "the identity missing",
+        |dir| fs::remove_file(dir.join("identity")).unwrap(),
+        Severity::Refused,
+        "identity",
+        "is missing, though the log is in use",
     ),
     (
         "the data version missing",
@@ -632,6 +664,7 @@ fn what_a_crash_leaves_is_no_fault() {
     let copy = tempfile::tempdir().unwrap();
     for round in 0..3 {
         let (storage, _) = Storage::open(dir.path(), small_segments()).unwrap();
+        identify(&storage);
         let log = storage.partition(0);
         let first = log.last().map_or(0, |last| last.index + 1);
         if let Some(last) = log.last() {
@@ -670,6 +703,7 @@ fn what_was_given_up_is_not_missed() {
     for index in 0..60 {
         append(&storage, &log, vec![entry(6, index, 180)]);
     }
+    take_snapshot(&storage, id(6, 44));
     wait(&storage, |done| log.purge(id(6, 49), done)).unwrap();
     wait(&storage, |done| log.release_history(45, done)).unwrap();
     append(
@@ -697,11 +731,72 @@ fn what_was_given_up_is_not_missed() {
         &log,
         (100..105).map(|index| entry(8, index, 180)).collect(),
     );
+    take_snapshot(&storage, id(8, 102));
     storage.close().unwrap();
     let found = look(dir.path(), true);
     assert!(found.findings.is_empty(), "{:?}", found.findings);
     assert_eq!(found.partitions[0].live, 100..105);
     assert_eq!(found.partitions[0].history, [45..65, 100..105]);
+}
+
+/// A log that was released rests on a snapshot: with one left from which the rest is kept, a damaged one is repaired;
+/// without, the directory is refused. Setting it aside does not make the directory sound.
+#[test]
+fn a_released_log_without_its_snapshot_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let (storage, _) = Storage::open(dir.path(), small_segments()).unwrap();
+    let log = storage.partition(0);
+    wait(&storage, |done| log.purge(id(6, 40), done)).unwrap();
+    wait(&storage, |done| log.release_history(21, done)).unwrap();
+    assert_eq!(storage.snapshots().to_replay(&log).unwrap(), 41..41);
+    storage.close().unwrap();
+    assert!(look(dir.path(), true).findings.is_empty());
+
+    let newest = snapshot(dir.path());
+    change(&newest, |bytes| bytes[300] ^= 1);
+    let found = look(dir.path(), true);
+    assert_eq!(found.findings[0].severity, Severity::Repaired, "{found:?}");
+    let (storage, _) = Storage::open(dir.path(), small_segments()).unwrap();
+    let log = storage.partition(0);
+    let damaged = storage.snapshots().newest(0).unwrap();
+    storage.snapshots().set_aside(&damaged).unwrap();
+    assert_eq!(storage.snapshots().to_replay(&log).unwrap(), 21..41);
+
+    wait(&storage, |done| log.release_history(41, done)).unwrap();
+    storage.close().unwrap();
+    let aside = format!("{}.damaged", newest.display());
+    fs::copy(&aside, &newest).unwrap();
+    for file in [newest.display().to_string(), aside] {
+        let found = look(dir.path(), true);
+        let [worst, rest @ ..] = &found.findings[..] else {
+            panic!("nothing is found");
+        };
+        assert_eq!(worst.severity, Severity::Refused);
+        assert!(worst.what.contains("entries 21 to 40"), "{worst:?}");
+        assert!(
+            rest.iter().all(|other| other.severity == Severity::Note),
+            "{rest:?}"
+        );
+        let (storage, _) = Storage::open(dir.path(), small_segments()).unwrap();
+        let snapshots = storage.snapshots();
+        if let Some(damaged) = snapshots.newest(0).filter(|info| info.log_id.index == 40) {
+            snapshots.set_aside(&damaged).unwrap();
+        }
+        let refused = snapshots.to_replay(&storage.partition(0)).unwrap_err();
+        assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+        assert!(
+            refused
+                .to_string()
+                .contains("no readable snapshot covers them"),
+            "{refused}"
+        );
+        assert!(
+            worst.file.starts_with(file.trim_end_matches(".damaged")),
+            "{worst:?}"
+        );
+        storage.close().unwrap();
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{entry, id, read_all, vote};
+use common::{entry, id, identify, read_all, vote};
 use huntlog_storage::{OpenError, Options, Storage};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -40,6 +40,7 @@ fn child() {
         return;
     };
     let (storage, _) = Storage::open(Path::new(&dir), options()).unwrap();
+    identify(&storage);
     let log = storage.partition(0);
     let term = log.vote().map_or(1, |vote| vote.term + 1);
     let (said, lines) = mpsc::channel::<String>();

@@ -10,7 +10,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{append, done, entries, entry, id, read_all, small_segments, vote, wait};
+use common::{append, done, entries, entry, id, identify, read_all, small_segments, vote, wait};
 use huntlog_storage::limits::RUNS_MAX;
 use huntlog_storage::{
     Crash, IndexReport, OpenError, Options, ReadError, SimFiles, SimIndex, Storage, WriteError,
@@ -511,6 +511,7 @@ fn a_second_opening_is_refused_and_a_closed_storage_says_so() {
 fn dropping_every_handle_closes() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
+    identify(&storage);
     let log = storage.partition(0);
     drop(storage);
     let (done, outcome) = done();

@@ -216,7 +216,7 @@ fn an_unfinished_snapshot_leaves_nothing() {
             std::fs::copy(file.path(), copy.path().join(item).join(file.file_name())).unwrap();
         }
     }
-    for item in ["data-version", "mark"] {
+    for item in ["data-version", "identity", "mark"] {
         std::fs::copy(dir.path().join(item), copy.path().join(item)).unwrap();
     }
     let storage = open(copy.path());

@@ -196,8 +196,9 @@ impl Fault {
                 // What was not synced is gone: the index is built anew.
                 "the index is damaged; building it anew",
                 "the index has blobs",
-                // It panics in open; storage catches that and builds the index anew.
-                "sled-0.34.7/",
+                "the index did not close cleanly",
+                // The scrub is refused what it reads, before the log's writer is.
+                "a segment is damaged",
                 "a snapshot is damaged and set aside",
                 "snapshot's header is damaged",
                 STOPPING,

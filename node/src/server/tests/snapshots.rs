@@ -314,6 +314,81 @@ async fn retention_gives_up_the_oldest_segments() {
     nodes.stop_all().await;
 }
 
+/// Flips a bit in the middle of the newest snapshot of `id`, which does not run.
+fn damage_newest_snapshot(nodes: &Nodes, id: NodeId) {
+    let dir = nodes.dir.path().join(format!("node{id}/data/snapshots"));
+    let entries = std::fs::read_dir(dir).expect("there are snapshots");
+    let paths = entries.map(|entry| entry.expect("readable").path());
+    let snapshots = paths.filter(|path| path.extension().is_some_and(|e| e == "snapshot"));
+    let newest = snapshots.max().expect("there is one");
+    let mut bytes = std::fs::read(&newest).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&newest, bytes).expect("written");
+}
+
+/// What was purged is still there to bring an older state forward from.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_newest_snapshot_a_node_starts_from_the_history_it_keeps() {
+    let mut nodes = Nodes::start(1).await;
+    let mut producer = Producer::open(&nodes).await;
+    // Once with nothing before it, once with an older snapshot.
+    for _ in 0..2 {
+        producer.reports(&nodes, 5, 100).await;
+        purge(&nodes, 1).await;
+        let before = digest(&nodes, 1);
+        let members = nodes.partition(1).members();
+        nodes.stop(1).await;
+        damage_newest_snapshot(&nodes, 1);
+        nodes.start_node(1, 1).await;
+        nodes.ready(1).await;
+        let snapshots = nodes.running[&1].storage.snapshots().list(0);
+        let log = nodes.partition(1).replica().log().clone();
+        let newest = snapshots.last().map(|info| info.log_id);
+        assert_eq!(newest, log.last_purged(), "made anew");
+        let digests = nodes.partition(1);
+        let digests = digests.replica().machine().digest_at(before.index);
+        assert_eq!(digests, Some(before.digest), "I7");
+        assert_eq!(nodes.partition(1).members(), members);
+    }
+    producer.reports(&nodes, 1, 100).await;
+    nodes.stop_all().await;
+}
+
+/// I12: nothing that the node has leads to its state.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_snapshot_and_history_a_node_refuses_its_directory() {
+    let mut nodes = Nodes::start(1).await;
+    let mut producer = Producer::open(&nodes).await;
+    producer.reports(&nodes, 5, 100).await;
+    purge(&nodes, 1).await;
+    let log = nodes.partition(1).replica().log().clone();
+    let purged = log.last_purged().expect("it is purged").index;
+    let (done, released) = tokio::sync::oneshot::channel();
+    log.release_history(purged + 1, Box::new(move |result| drop(done.send(result))));
+    released.await.expect("an answer").expect("released");
+    drop(log);
+    nodes.stop(1).await;
+    damage_newest_snapshot(&nodes, 1);
+    // And it stays refused when the file is set aside.
+    for _ in 0..2 {
+        nodes.start_node(1, 1).await;
+        let error = nodes.failure(1).await;
+        nodes.stop(1).await;
+        assert!(
+            matches!(&error, NodeError::Partition(error) if error.is_damage()),
+            "{error}"
+        );
+        for said in [
+            ".snapshot",
+            &format!("entries 0 to {purged} of partition 0 are missing"),
+            "rejoin the cluster under a new node id",
+        ] {
+            assert!(error.to_string().contains(said), "{said:?}: {error}");
+        }
+    }
+}
+
 /// DESIGN 8: nobody has it any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_node_keeps_is_out_of_range_everywhere() {

@@ -53,6 +53,9 @@ pub(crate) trait File: Send + Sync {
     fn size(&self) -> io::Result<u64>;
     /// Cuts the file, or extends it with zeros.
     fn set_size(&self, size: u64) -> io::Result<()>;
+    /// Has the operating system forget what it keeps of the file in memory, so that the next read asks the disk. Only
+    /// for files that are synced; what it does not forget does no harm.
+    fn drop_cached(&self) {}
     /// Sets aside disk space and extends the file with zeros to `size`. If there is too little, none is taken.
     fn reserve(&self, size: u64) -> io::Result<()>;
 }

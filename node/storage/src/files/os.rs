@@ -104,6 +104,12 @@ impl File for fs::File {
         self.set_len(size)
     }
 
+    fn drop_cached(&self) {
+        let advice = rustix::fs::Advice::DontNeed;
+        // Advice: where it is not taken, the memory answers.
+        rustix::fs::fadvise(self, 0, None, advice).ok();
+    }
+
     fn reserve(&self, size: u64) -> io::Result<()> {
         let before = self.metadata()?.len();
         let reserved = rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, size);

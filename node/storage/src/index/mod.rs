@@ -30,13 +30,18 @@ pub(crate) enum IndexFault {
     /// It lost or mixed up keys, or cannot be read: it is built anew.
     Damage(String),
     /// The disk refused.
-    Disk(io::ErrorKind, String),
+    Disk {
+        /// What was attempted.
+        operation: &'static str,
+        kind: io::ErrorKind,
+        reason: String,
+    },
 }
 
 impl IndexFault {
     pub(crate) fn reason(self) -> String {
         match self {
-            IndexFault::Damage(reason) | IndexFault::Disk(_, reason) => reason,
+            IndexFault::Damage(reason) | IndexFault::Disk { reason, .. } => reason,
         }
     }
 
@@ -78,6 +83,8 @@ pub(crate) trait KeyValue: Send + Sync {
     fn apply(&self, changes: Changes) -> Result<(), IndexFault>;
     /// Makes everything applied so far durable.
     fn sync(&self) -> Result<(), IndexFault>;
+    /// The disk has failed: closing asks nothing of it any more.
+    fn forget(&self) {}
 }
 
 /// The typed keys over a [`KeyValue`].
@@ -97,6 +104,10 @@ impl Index {
 
     pub(crate) fn sync(&self) -> Result<(), IndexFault> {
         self.store.sync()
+    }
+
+    pub(crate) fn forget(&self) {
+        self.store.forget();
     }
 
     pub(crate) fn cursor(&self) -> Result<Option<Position>, IndexFault> {

@@ -5,22 +5,38 @@ use super::report::{
 };
 use super::{Inspector, REJOIN, index, segments};
 use crate::data_version::DataVersion;
-use crate::mark::{self, Mark};
+use crate::error::OpenError;
+use crate::mark::{self, Mark, Slots};
 use crate::options::Options;
-use crate::recovery::{Context, States, Survey, floor, segment_numbers, survey};
-use crate::segment::{Footer, Position, file_name};
+use crate::recovery::{
+    Context, Listing, States, Survey, check_identity, floor, list_segments, survey,
+};
+use crate::segment::{DIR, Footer, Position, file_name};
 use crate::state::PartitionState;
 use std::io;
 
 impl Inspector<'_> {
-    pub(super) fn log(&mut self, version: DataVersion) -> io::Result<()> {
-        let slots = Mark::load(&*self.files, &version.salt)?;
-        let marked = slots.and_then(|slots| slots.into_iter().flatten().max());
-        self.inspection.mark = slots.map(|slots| MarkInspection {
+    /// Answers what the log leads to, as far as it can be read.
+    pub(super) fn log(&mut self, version: DataVersion) -> io::Result<States> {
+        let slots = match Mark::load(&*self.files, &version.salt) {
+            Ok(slots) => slots,
+            Err(error) => {
+                let file = self.files.path(mark::NAME).display().to_string();
+                self.refused(OpenError::io("read", file, error));
+                None
+            }
+        };
+        let marked = slots.as_ref().and_then(Slots::best);
+        self.inspection.mark = slots.as_ref().map(|slots| MarkInspection {
             synced_to: marked.map(|mark| mark.position.into()),
             batch: marked.map(|mark| mark.batch),
-            valid_slots: slots.iter().flatten().count(),
+            valid_slots: slots.valid().count(),
         });
+        if marked.is_some() && slots.is_some_and(|slots| slots.damaged()) {
+            let what = "one of the two slots of the high-water mark is damaged; the other one counts, so that damage to the very last batch may look like a torn tail";
+            let what_to_do = "nothing: the node writes it anew";
+            self.say_path(Severity::Repaired, mark::NAME, what, what_to_do);
+        }
         if version.in_use && marked.is_none() {
             let what = "the high-water mark is missing or damaged, as after a power cut, so that damage to the very last batch would look like a torn tail";
             let what_to_do = "nothing: the next start writes it anew";
@@ -35,13 +51,18 @@ impl Inspector<'_> {
         };
         let in_use = version.in_use || self.inspection.identity.is_some();
         let marked = marked.map(|mark| mark.position).unwrap_or_default();
-        let numbers = match segment_numbers(&context) {
-            Ok(numbers) => numbers,
+        let Listing { numbers, strays } = match list_segments(&context) {
+            Ok(listing) => listing,
             Err(error) => {
                 self.refused(error);
-                return Ok(());
+                return Ok(States::new());
             }
         };
+        for stray in strays {
+            let name = format!("{DIR}/{stray}");
+            let what = "the file is no segment, and ignored";
+            self.say_path(Severity::Note, &name, what, "move it away");
+        }
         let surveyed = floor(&context, &numbers, marked).and_then(|floor| {
             self.inspection.synced_to = (floor.segment > 0).then(|| floor.into());
             survey(&context, &numbers, floor, in_use).map(|found| (floor, found))
@@ -67,7 +88,12 @@ impl Inspector<'_> {
             );
         }
         let states = self.segments(&context, &numbers, found.as_ref(), floor)?;
-        let states = found.as_ref().map_or(&states, |found| &found.full);
+        let states = found.as_ref().map_or(states, |found| found.full.clone());
+        // A damaged one is named already.
+        let identified = !self.identity_missing;
+        if let Err(error) = check_identity(&context, &states, identified) {
+            self.refused(error);
+        }
         self.inspection.partitions = states
             .iter()
             .map(|(partition, state)| partition_of(*partition, state))
@@ -90,7 +116,7 @@ impl Inspector<'_> {
             self.inspection.index = inspection;
             self.inspection.findings.append(&mut findings);
         }
-        Ok(())
+        Ok(states)
     }
 
     /// Reads the segments: those without a footer, or all of them. Answers what the frames lead to, as far as they can

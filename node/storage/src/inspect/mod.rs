@@ -20,6 +20,7 @@ use crate::error::OpenError;
 use crate::files::{Files, ReadOnlyFiles};
 use crate::identity::Identity;
 use crate::open::LOCK;
+use crate::recovery::States;
 use crate::segment;
 use crate::snapshot;
 use std::fs;
@@ -143,6 +144,7 @@ struct Inspector<'a> {
     files: Arc<dyn Files>,
     options: &'a InspectOptions,
     inspection: Inspection,
+    identity_missing: bool,
     bytes_done: u64,
     bytes_all: u64,
 }
@@ -167,6 +169,7 @@ impl<'a> Inspector<'a> {
                 findings: Vec::new(),
                 verified: options.verify,
             },
+            identity_missing: false,
             bytes_done: 0,
             bytes_all: 0,
         })
@@ -216,6 +219,16 @@ impl<'a> Inspector<'a> {
                     "use the release that wrote it, or a newer one",
                 );
             }
+            OpenError::Io { file, source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
+                let what_to_do = "move it away";
+                self.say(
+                    Severity::Refused,
+                    file,
+                    None,
+                    source.to_string(),
+                    what_to_do,
+                );
+            }
             OpenError::Io {
                 operation,
                 file,
@@ -244,6 +257,7 @@ impl<'a> Inspector<'a> {
     fn look(&mut self) -> io::Result<()> {
         match Identity::load(&*self.files) {
             Ok(identity) => {
+                self.identity_missing = identity.is_none();
                 self.inspection.identity = identity.map(|identity| IdentityInspection {
                     cluster_id: identity.cluster_id,
                     cluster_name: identity.cluster_name,
@@ -260,11 +274,12 @@ impl<'a> Inspector<'a> {
             Err(error) => return Err(error),
         };
         self.bytes_all = self.bytes_to_read(&snapshots)?;
+        let mut states = States::new();
         match DataVersion::load(&*self.files) {
             Ok(Some(version)) => {
                 self.inspection.data_version = Some(DATA_VERSION);
                 self.inspection.in_use = Some(version.in_use);
-                self.log(version)?;
+                states = self.log(version)?;
             }
             Ok(None) => {
                 let what = "the data version is missing, though the directory was in use";
@@ -272,9 +287,10 @@ impl<'a> Inspector<'a> {
             }
             Err(error) => self.refused(error),
         }
-        for name in snapshots {
-            self.snapshot(&name)?;
+        for name in &snapshots {
+            self.snapshot(name)?;
         }
+        self.reach(&states, &snapshots);
         self.remarks();
         self.bytes_done = self.bytes_all;
         self.read(0);
@@ -344,6 +360,33 @@ impl<'a> Inspector<'a> {
             self.say(Severity::Repaired, file, Some(position), what, what_to_do);
         }
         Ok(())
+    }
+
+    /// Whether the state can be made from the snapshots that are whole and the log that is kept.
+    fn reach(&mut self, states: &States, names: &[String]) {
+        for (partition, state) in states {
+            let whole =
+                self.inspection.snapshots.iter().filter(|snapshot| {
+                    snapshot.checksum_ok && snapshot.partition == Some(*partition)
+                });
+            let newest = whole
+                .filter_map(|snapshot| snapshot.last)
+                .max_by_key(|id| id.index);
+            let Err(missing) = snapshot::to_replay(state, newest.map(|id| id.index)) else {
+                continue;
+            };
+            let lost = snapshot::lost_file(names, *partition, missing.start);
+            let file = self.files.path(&lost).display().to_string();
+            // There is no older one to use: what was said of it would promise too much.
+            let findings = &mut self.inspection.findings;
+            findings.retain(|finding| {
+                finding.severity != Severity::Repaired
+                    || snapshot::place_of_path(&finding.file)
+                        .is_none_or(|(of, id)| of != *partition || id.index < missing.start)
+            });
+            let what = snapshot::describe(&missing, *partition);
+            self.say(Severity::Refused, file, Some(0), what, REJOIN);
+        }
     }
 
     /// What can be seen from names alone.

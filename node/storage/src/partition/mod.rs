@@ -215,6 +215,10 @@ impl PartitionLog {
         }
     }
 
+    pub(crate) fn with_state<T>(&self, look: impl FnOnce(&PartitionState) -> T) -> T {
+        look(&self.partition.live.read().state)
+    }
+
     /// The last durable vote.
     pub fn vote(&self) -> Option<Vote> {
         self.partition.live.read().durable_vote

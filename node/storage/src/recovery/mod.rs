@@ -114,13 +114,35 @@ impl Context<'_> {
     }
 }
 
-/// Opens the log. `in_use`: it was in use before, so that its absence is a loss.
-pub(crate) fn recover(context: &Context<'_>, in_use: bool) -> Result<Recovered, OpenError> {
-    let files = &**context.files;
-    let numbers = segment_numbers(context)?;
-    let (mark, high_water) = Mark::open(files, &context.salt)
-        .map_err(|error| OpenError::io("open", files.path(crate::mark::NAME).display(), error))?;
+/// What is known of a directory beside its log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// The log was in use before, so that its absence is a loss.
+    pub in_use: bool,
+    /// It is known whose it is.
+    pub identified: bool,
+}
 
+/// Opens the log.
+pub(crate) fn recover(context: &Context<'_>, known: Known) -> Result<Recovered, OpenError> {
+    let in_use = known.in_use;
+    let files = &**context.files;
+    let Listing { numbers, strays } = list_segments(context)?;
+    for stray in strays {
+        tracing::warn!(
+            file = %files.path(DIR).join(stray).display(),
+            "this file is no segment and is ignored; move it away"
+        );
+    }
+    let (mark, slots) = Mark::open(files, &context.salt)
+        .map_err(|error| OpenError::io("open", files.path(crate::mark::NAME).display(), error))?;
+    let high_water = slots.best();
+    if high_water.is_some() && slots.damaged() {
+        tracing::warn!(
+            file = %files.path(crate::mark::NAME).display(),
+            "one of the two slots of the high-water mark is damaged; the other one counts, and it is written anew"
+        );
+    }
     if in_use && high_water.is_none() {
         tracing::warn!(
             file = %files.path(crate::mark::NAME).display(),
@@ -147,6 +169,7 @@ pub(crate) fn recover(context: &Context<'_>, in_use: bool) -> Result<Recovered, 
         return Ok(recovered);
     };
 
+    check_identity(context, &found.full, known.identified)?;
     if let Some(cut) = &found.cut {
         tracing::warn!(
             file = cut.file,
@@ -189,14 +212,43 @@ pub(crate) fn recover(context: &Context<'_>, in_use: bool) -> Result<Recovered, 
     Ok(recovered)
 }
 
-/// The numbers of the segments in the directory, ascending.
-pub(crate) fn segment_numbers(context: &Context<'_>) -> Result<Vec<u64>, OpenError> {
+/// A node writes down who it is before its first vote and its first entry: a log that has either, and no identity, has
+/// lost it. Under a new one it could vote twice, or serve what is another cluster's.
+pub(crate) fn check_identity(
+    context: &Context<'_>,
+    states: &States,
+    identified: bool,
+) -> Result<(), OpenError> {
+    let used = |state: &PartitionState| state.vote.is_some() || state.last.is_some();
+    if identified || !states.values().any(used) {
+        return Ok(());
+    }
+    let files = &**context.files;
+    Err(OpenError::Damaged {
+        file: files.path(crate::identity::NAME).display().to_string(),
+        position: 0,
+        what: "the node's identity is missing, though the log is in use".to_owned(),
+    })
+}
+
+/// What is in the segments' directory.
+pub(crate) struct Listing {
+    /// The numbers of the segments, ascending.
+    pub numbers: Vec<u64>,
+    /// The names of files that are none.
+    pub strays: Vec<String>,
+}
+
+pub(crate) fn list_segments(context: &Context<'_>) -> Result<Listing, OpenError> {
     let listed = context.files.list(DIR).map_err(|error| {
         OpenError::io("list", context.files.path(DIR).display().to_string(), error)
     })?;
-    let mut numbers: Vec<u64> = listed.iter().filter_map(|name| number_of(name)).collect();
+    let (segments, strays): (Vec<_>, Vec<_>) = listed
+        .into_iter()
+        .partition(|name| number_of(name).is_some());
+    let mut numbers: Vec<u64> = segments.iter().filter_map(|name| number_of(name)).collect();
     numbers.sort_unstable();
-    Ok(numbers)
+    Ok(Listing { numbers, strays })
 }
 
 /// Finds out what the log is and writes nothing; `None` if there is no log yet.

@@ -43,9 +43,11 @@ pub(crate) fn file_name(segment: u64) -> String {
     format!("{DIR}/{segment:020}.segment")
 }
 
-/// The segment of a file in [`DIR`].
+/// The segment of a file in [`DIR`]; `None` if the file is a stray: its name is not the one that the engine gives.
 pub(crate) fn number_of(name: &str) -> Option<u64> {
-    name.strip_suffix(".segment")?.parse().ok()
+    let number = name.strip_suffix(".segment")?.parse().ok()?;
+    let own = file_name(number);
+    (own.strip_prefix(DIR)?.strip_prefix('/')? == name).then_some(number)
 }
 
 /// What every checksum in a segment starts from.
@@ -86,4 +88,28 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
             .try_into()
             .expect("eight bytes were sliced"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_engine_s_own_names_are_segments() {
+        for number in [0, 1, 99, u64::MAX] {
+            let name = file_name(number);
+            let name = name.strip_prefix("segments/").expect("its directory");
+            assert_eq!(number_of(name), Some(number));
+        }
+        for stray in [
+            "1.segment",
+            "99.segment",
+            "+0000000000000000001.segment",
+            "000000000000000000001.segment",
+            "00000000000000000001.segment.bak",
+            "notes.txt",
+        ] {
+            assert_eq!(number_of(stray), None, "{stray}");
+        }
+    }
 }

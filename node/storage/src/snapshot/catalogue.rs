@@ -52,6 +52,28 @@ pub(crate) fn file_name(partition: u32, id: LogId) -> String {
     )
 }
 
+/// The partition and the last entry of a snapshot, by its file's name, also after it was set aside.
+pub(crate) fn place_of(name: &str) -> Option<(u32, LogId)> {
+    let name = name.strip_suffix(".damaged").unwrap_or(name);
+    let mut parts = name.strip_suffix(".snapshot")?.split('-');
+    let mut part = |letter| parts.next()?.strip_prefix(letter);
+    let partition = part('p')?.parse().ok()?;
+    let index = part('i')?.parse().ok()?;
+    let term = part('t')?.parse().ok()?;
+    let node_id = part('n')?.parse().ok()?;
+    let id = LogId {
+        term,
+        node_id,
+        index,
+    };
+    Some((partition, id))
+}
+
+/// As [`place_of`], for a path.
+pub(crate) fn place_of_path(path: &str) -> Option<(u32, LogId)> {
+    place_of(path.rsplit('/').next()?)
+}
+
 /// What is there, by partition and place in the log.
 pub(crate) struct Catalogue {
     snapshots: Mutex<BTreeMap<(u32, u64, u64, u64), SnapshotInfo>>,

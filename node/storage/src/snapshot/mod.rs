@@ -6,14 +6,16 @@
 
 mod catalogue;
 mod format;
+mod reach;
 mod reader;
 mod receiver;
 mod thinning;
 mod verify;
 mod writer;
 
-pub(crate) use catalogue::{Catalogue, file_name};
+pub(crate) use catalogue::{Catalogue, file_name, place_of_path};
 pub use catalogue::{SnapshotInfo, SnapshotStore};
+pub(crate) use reach::{describe, lost_file, to_replay};
 pub use reader::{RawSnapshot, SnapshotReader};
 pub use receiver::SnapshotReceiver;
 pub(crate) use verify::verify;

@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use bytes::Bytes;
-use huntlog_storage::{LogEntry, LogId, Options, PartitionLog, Storage, Vote, WriteError};
+use huntlog_storage::{
+    Identity, LogEntry, LogId, Options, PartitionLog, Storage, Vote, WriteError,
+};
 use std::sync::mpsc;
 
 pub fn id(term: u64, index: u64) -> LogId {
@@ -53,11 +55,26 @@ pub fn done() -> (huntlog_storage::Done, Outcome) {
     (Box::new(move |result| drop(sender.send(result))), receiver)
 }
 
+/// Writes down who the node is, as nodes do before they write anything else. Where the disk fails, so does what follows.
+pub fn identify(storage: &Storage) {
+    if storage.identity().is_none() {
+        let identity = Identity {
+            cluster_id: "c-1".to_owned(),
+            cluster_name: "spring".to_owned(),
+            node_id: 1,
+            node_uuid: "0190-1".to_owned(),
+            members: Bytes::new(),
+        };
+        drop(storage.save_identity(&identity));
+    }
+}
+
 /// Carries out a write and waits for it.
 pub fn wait(
     storage: &Storage,
     write: impl FnOnce(huntlog_storage::Done),
 ) -> Result<(), WriteError> {
+    identify(storage);
     let (done, outcome) = done();
     write(done);
     while storage.step() {}

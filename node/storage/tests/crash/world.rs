@@ -1,6 +1,6 @@
 //! A storage over a simulated disk, the operations given to it, and what it may look like after a crash.
 
-use crate::common::entry;
+use crate::common::{entry, identify};
 use crate::model::{Model, Op};
 use bytes::Bytes;
 use huntlog_storage::{
@@ -190,7 +190,10 @@ impl World {
             IndexReport::Rebuilt { reason, .. } if reason != "it was empty" => {
                 Err(format!("a sound index was built anew: {reason}"))
             }
-            _ => Ok(storage),
+            _ => {
+                identify(&storage);
+                Ok(storage)
+            }
         }
     }
 

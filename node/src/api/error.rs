@@ -17,6 +17,9 @@ pub enum ApiError {
     /// The node is stopping.
     #[error("this node is stopping")]
     Draining,
+    /// The node is out of service.
+    #[error("an operator has drained this node, taken it out of service")]
+    Drained,
     /// There is no such partition.
     #[error("there is no partition {0}")]
     UnknownPartition(u32),

@@ -149,6 +149,7 @@ fn status(partition: u32, format: Format, reports: &[NodeReport]) -> Result<(), 
             "TERM#",
             "LEADER#",
             "READY",
+            "DRAINED",
             "LAST#",
             "COMMITTED#",
             "APPLIED#",
@@ -169,7 +170,7 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
     let dash = || "-".to_owned();
     let Ok(node) = &report.status else {
         let mut row = vec![dash(), report.address.clone(), "unreachable".to_owned()];
-        row.resize_with(13, dash);
+        row.resize_with(14, dash);
         return row;
     };
     let Some(p) = report.partition(partition) else {
@@ -178,7 +179,7 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
             report.address.clone(),
             "no partition".into(),
         ];
-        row.resize_with(13, dash);
+        row.resize_with(14, dash);
         return row;
     };
     vec![
@@ -187,7 +188,8 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
         role(p),
         p.term.to_string(),
         p.leader_id.to_string(),
-        if p.ready { "yes" } else { "no" }.to_owned(),
+        yes_or_no(p.ready),
+        yes_or_no(node.draining),
         p.last_log_index.to_string(),
         p.committed_log_index.to_string(),
         p.applied_log_index.to_string(),
@@ -196,6 +198,10 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
         p.sessions.to_string(),
         node.version.clone(),
     ]
+}
+
+pub fn yes_or_no(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
 }
 
 fn role(partition: &proto::PartitionStatus) -> String {
@@ -252,8 +258,7 @@ fn health(partition: u32, format: Format, reports: &[NodeReport]) -> Result<(), 
             (Ok(_), Some(p)) => {
                 if report.status.as_ref().is_ok_and(|status| status.draining) {
                     faults.push(format!("{}: drained", report.address));
-                }
-                if !p.ready {
+                } else if !p.ready {
                     faults.push(format!("{}: not ready", report.address));
                 }
                 leaders.insert(p.leader_id);

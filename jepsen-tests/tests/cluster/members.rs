@@ -25,6 +25,11 @@ impl Answer {
         self.json
     }
 
+    /// What it printed, whatever it came to.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
     #[track_caller]
     fn refused(self, reason: &str) -> String {
         assert_eq!(self.status, 3, "{}\n{:#}", self.error, self.json);

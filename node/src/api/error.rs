@@ -135,6 +135,16 @@ pub enum ApiError {
     /// No cluster was formed.
     #[error(transparent)]
     Init(#[from] InitError),
+    /// The request is meant for a node of another cluster.
+    #[error("the request is meant for cluster {wanted}, and this is node {node} of cluster {own}")]
+    WrongCluster {
+        /// The cluster that was meant.
+        wanted: String,
+        /// This node.
+        node: NodeId,
+        /// Its cluster.
+        own: String,
+    },
     /// The node belongs to no cluster, and none was named.
     #[error("this node belongs to no cluster, and none is being formed")]
     NotFormed,

@@ -380,6 +380,10 @@ fn row(error: &ApiError) -> Row {
         ApiError::Admin(error) => admin_row(error),
         ApiError::Member(error) => member_row(error),
         ApiError::Init(error) => init_row(error),
+        ApiError::WrongCluster { wanted, own, .. } => Row::precondition("WRONG_CLUSTER")
+            .with("expected", wanted)
+            .with("actual", own)
+            .next("use a node of the cluster meant"),
         ApiError::NotFormed => Row::precondition("NOT_FORMED")
             .next("name the members of a new cluster, or add this node to one that exists"),
         ApiError::Dropped => node_failed(),

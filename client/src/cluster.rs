@@ -4,22 +4,23 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use huntlog_proto::v1::admin_service_client::AdminServiceClient;
 use huntlog_proto::v1::event_service_client::EventServiceClient;
 use huntlog_proto::v1::hunt_service_client::HuntServiceClient;
 use huntlog_proto::v1::{GetStatusRequest, GetStatusResponse};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::backoff::Backoff;
 use crate::dialer::Way;
 use crate::directory::Directory;
-use crate::error::{CallError, ConfigError, Disposition, Refusal};
+use crate::error::{CallError, ConfigError, Disposition, Reason, Refusal};
 use crate::limits;
 use crate::options::ClientOptions;
 use crate::status::{is_transient, refusal_of_status, transport_refusal};
@@ -27,7 +28,11 @@ use crate::status::{is_transient, refusal_of_status, transport_refusal};
 /// The response header in which a node that is not the leader names it.
 pub(crate) const LEADER_HEADER: &str = "huntlog-leader";
 
-/// The same, in a refusal's metadata.
+/// The header that names a cluster: in an answer the node's, in a request the one
+/// that is meant, which a node of another refuses.
+pub(crate) const CLUSTER_HEADER: &str = "huntlog-cluster-id";
+
+/// The leader's address, in a refusal's metadata.
 pub(crate) const LEADER_KEY: &str = "leader_address";
 
 /// The reason of a node that knows the leader but cannot reach it.
@@ -41,6 +46,10 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 pub(crate) struct Cluster {
     pub(crate) options: ClientOptions,
     started: Instant,
+    /// Its id, as the first node that named one said.
+    id: OnceLock<String>,
+    /// Set once a node has been asked for it, before anything else.
+    introduced: OnceCell<()>,
     directory: Mutex<Directory>,
     /// One for each node, shared by all calls but the append streams.
     channels: Mutex<HashMap<Arc<str>, Channel>>,
@@ -50,16 +59,19 @@ pub(crate) struct Cluster {
 /// One attempt of a call.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
-    pub(crate) address: Arc<str>,
     channel: Channel,
     timeout: Duration,
+    cluster_id: Option<AsciiMetadataValue>,
 }
 
 impl Attempt {
-    /// `message` with the attempt's deadline.
+    /// `message` with the attempt's deadline, for this cluster only.
     pub(crate) fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
+        if let Some(id) = &self.cluster_id {
+            request.metadata_mut().insert(CLUSTER_HEADER, id.clone());
+        }
         request
     }
 
@@ -105,6 +117,8 @@ impl Cluster {
         Ok(Self {
             directory: Mutex::new(Directory::new(addresses, options.follow_leader)),
             channels: Mutex::default(),
+            id: OnceLock::new(),
+            introduced: OnceCell::new(),
             started: Instant::now(),
             seed: AtomicU64::new(seed),
             options,
@@ -185,22 +199,121 @@ impl Cluster {
     async fn ask_for_members(&self) -> bool {
         let limit = self.options.connect_timeout;
         let address = self.target();
-        let attempt = self.attempt(Arc::clone(&address), limit);
+        let attempt = self.attempt(&address, limit);
         let request = attempt.request(GetStatusRequest {});
         let asked = async move { attempt.admin().get_status(request).await };
         match tokio::time::timeout(limit, asked).await {
-            Ok(Ok(answer)) => {
-                self.learn_members(answer.into_inner());
-                return true;
-            }
-            Ok(Err(status)) => self.judge_failure(&address, &refusal_of_status(&status)),
+            Ok(Ok(answer)) => return self.learn_members(&address, answer.into_inner()).is_ok(),
+            Ok(Err(status)) => self.judge_failure(&address, &self.refusal_of(&address, &status)),
             // It may only be slow, which is no reason to leave it alone.
             Err(_) => self.pass_over(&address),
         }
         false
     }
 
-    fn learn_members(&self, status: GetStatusResponse) {
+    /// The cluster's id, for a request's header; `None` until a node has named
+    /// one.
+    pub(crate) fn id_header(&self) -> Option<AsciiMetadataValue> {
+        self.id.get()?.parse().ok()
+    }
+
+    /// Asks a node which cluster it belongs to, before this client sends anything
+    /// else to any: what comes then is meant for that cluster alone. A node that
+    /// belongs to none, since it waits for one, is asked no further.
+    pub(crate) async fn introduce(
+        &self,
+        address: &Arc<str>,
+        timeout: Duration,
+    ) -> Result<(), Status> {
+        if self.id.get().is_some() {
+            return Ok(());
+        }
+        let ask = async || {
+            let attempt = self.attempt(address, timeout);
+            let request = attempt.request(GetStatusRequest {});
+            let answer = attempt.admin().get_status(request).await?;
+            // The first one can not be of another cluster, and if it was not the
+            // first, what follows is refused.
+            let _ = self.learn_members(address, answer.into_inner());
+            Ok(())
+        };
+        self.introduced.get_or_try_init(ask).await.map(drop)
+    }
+
+    /// Whether anything but an introduction may have been sent.
+    fn is_introduced(&self) -> bool {
+        self.id.get().is_some() || self.introduced.initialized()
+    }
+
+    /// Refuses what a node of another cluster says.
+    fn check_id(&self, address: &str, named: &str) -> Result<(), Box<Refusal>> {
+        if named.is_empty() {
+            return Ok(());
+        }
+        let own = self.id.get_or_init(|| named.to_owned());
+        if own == named {
+            return Ok(());
+        }
+        let now = self.now();
+        self.directory().is_foreign(address, now);
+        tracing::warn!(
+            node = address,
+            theirs = named,
+            ours = own,
+            "a node of another cluster is among the endpoints; it is not used"
+        );
+        Err(Box::new(Refusal {
+            code: Code::FailedPrecondition,
+            reason: Reason::WrongCluster,
+            message: format!(
+                "{address} belongs to cluster {named}, and this client works with cluster {own}, \
+                 which the first node that answered named; correct the endpoints"
+            ),
+            ..transport_refusal("")
+        }))
+    }
+
+    /// Refuses an answer with these headers if it is of another cluster.
+    pub(crate) fn check_headers(
+        &self,
+        address: &str,
+        headers: &MetadataMap,
+    ) -> Result<(), Box<Refusal>> {
+        let named = headers.get(CLUSTER_HEADER).and_then(|id| id.to_str().ok());
+        self.check_id(address, named.unwrap_or_default())
+    }
+
+    /// Why a node did not do what it was asked.
+    pub(crate) fn refusal_of(&self, address: &str, status: &Status) -> Refusal {
+        let refusal = refusal_of_status(status);
+        match self.check_headers(address, status.metadata()) {
+            Ok(()) => refusal,
+            Err(foreign) => Refusal {
+                disposition: refusal.disposition,
+                ..*foreign
+            },
+        }
+    }
+
+    /// Whether no node of this cluster is left to be asked after this refusal.
+    pub(crate) fn is_final(&self, refusal: &Refusal) -> bool {
+        refusal.reason == Reason::WrongCluster && self.directory().foreigners().1
+    }
+
+    /// The refusal that a caller is told when there is no time for more, with
+    /// whom this client did not turn to.
+    pub(crate) fn last_word(&self, mut refusal: Refusal) -> Arc<Refusal> {
+        let (foreign, _) = self.directory().foreigners();
+        if refusal.reason != Reason::WrongCluster && !foreign.is_empty() {
+            let foreign = foreign.join(", ");
+            let left = format!("; not used, since they belong to another cluster: {foreign}");
+            refusal.message.push_str(&left);
+        }
+        Arc::new(refusal)
+    }
+
+    fn learn_members(&self, address: &str, status: GetStatusResponse) -> Result<(), Box<Refusal>> {
+        self.check_id(address, &status.cluster_id)?;
         let members: Vec<String> = status
             .partitions
             .into_iter()
@@ -213,6 +326,7 @@ impl Cluster {
         if !members.is_empty() {
             self.directory().learn_members(&members);
         }
+        Ok(())
     }
 
     pub(crate) fn note_headers(&self, headers: &MetadataMap) {
@@ -245,16 +359,16 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn attempt(&self, address: Arc<str>, timeout: Duration) -> Attempt {
+    pub(crate) fn attempt(&self, address: &Arc<str>, timeout: Duration) -> Attempt {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = channels
-            .entry(Arc::clone(&address))
-            .or_insert_with(|| self.way(&address).connect_lazy())
+            .entry(Arc::clone(address))
+            .or_insert_with(|| self.way(address).connect_lazy())
             .clone();
         Attempt {
-            address,
             channel,
             timeout,
+            cluster_id: self.id_header(),
         }
     }
 
@@ -275,24 +389,34 @@ impl Cluster {
         loop {
             attempts += 1;
             let remaining = deadline.saturating_sub(self.now());
-            let attempt = self.attempt(self.target(), remaining.min(self.options.answer_timeout));
-            let address = Arc::clone(&attempt.address);
-            let refusal = match tokio::time::timeout(attempt.timeout, make(attempt)).await {
-                Ok(Ok(response)) => {
-                    self.succeeded(&address);
-                    self.note_headers(response.metadata());
-                    return Ok(response.into_inner());
-                }
-                Ok(Err(status)) => refusal_of_status(&status),
+            let limit = remaining.min(self.options.answer_timeout);
+            let address = self.target();
+            let made = async {
+                self.introduce(&address, limit).await?;
+                make(self.attempt(&address, limit)).await
+            };
+            let mut refusal = match tokio::time::timeout(limit, made).await {
+                Ok(Ok(response)) => match self.check_headers(&address, response.metadata()) {
+                    Ok(()) => {
+                        self.succeeded(&address);
+                        self.note_headers(response.metadata());
+                        return Ok(response.into_inner());
+                    }
+                    Err(foreign) => *foreign,
+                },
+                Ok(Err(status)) => self.refusal_of(&address, &status),
                 Err(_) => {
                     self.failed(&address);
                     transport_refusal(format!("{address} did not answer in time"))
                 }
             };
+            if !self.is_introduced() {
+                refusal.disposition = Disposition::NotApplied;
+            }
             self.judge_failure(&address, &refusal);
             let repeatable =
                 repeat == Repeat::Idempotent || refusal.disposition == Disposition::NotApplied;
-            if !is_transient(&refusal) || !repeatable {
+            if !is_transient(&refusal) || !repeatable || self.is_final(&refusal) {
                 return Err(CallError::Refused(Arc::new(refusal)));
             }
             let delay = backoff.next(refusal.retry_after);
@@ -300,7 +424,7 @@ impl Cluster {
                 return Err(CallError::Unavailable {
                     timeout,
                     attempts,
-                    last: Arc::new(refusal),
+                    last: self.last_word(refusal),
                 });
             }
             tokio::time::sleep(delay).await;
@@ -309,7 +433,9 @@ impl Cluster {
 
     /// Remembers what a failed attempt says about the node.
     pub(crate) fn judge_failure(&self, address: &str, refusal: &Refusal) {
-        if refusal.reason.as_str().is_empty() && refusal.code == tonic::Code::Unavailable {
+        if refusal.reason == Reason::WrongCluster {
+            // It is known as such already, and says nothing of this cluster.
+        } else if refusal.reason.as_str().is_empty() && refusal.code == Code::Unavailable {
             self.failed(address);
         } else if is_transient(refusal) {
             self.note_refusal(address, refusal);

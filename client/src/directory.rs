@@ -15,6 +15,8 @@ struct Node {
     strikes: u32,
     /// Left alone until then, if another can be tried.
     suspect_until: Duration,
+    /// It belongs to another cluster, as it said last.
+    foreign: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ impl Directory {
             given: false,
             strikes: 0,
             suspect_until: Duration::ZERO,
+            foreign: false,
         });
         Some(self.nodes.len() - 1)
     }
@@ -83,9 +86,30 @@ impl Directory {
             let node = &mut self.nodes[index];
             let quarantine = min.saturating_mul(1 << node.strikes.min(16)).min(max);
             node.strikes += 1;
-            node.suspect_until = now + quarantine;
+            node.suspect_until = node.suspect_until.max(now + quarantine);
         }
         self.pass_over(address);
+    }
+
+    /// It belongs to another cluster.
+    pub(crate) fn is_foreign(&mut self, address: &str, now: Duration) {
+        if let Some(index) = self.find(address) {
+            self.nodes[index].foreign = true;
+            self.nodes[index].suspect_until = now + limits::FOREIGN;
+        }
+        self.pass_over(address);
+    }
+
+    /// Those that belong to another cluster, and whether there are no others.
+    pub(crate) fn foreigners(&self) -> (Vec<Arc<str>>, bool) {
+        let foreign: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|node| node.foreign)
+            .map(|node| Arc::clone(&node.address))
+            .collect();
+        let all = foreign.len() == self.nodes.len();
+        (foreign, all)
     }
 
     /// It answers, but has no leader to offer: try the next.
@@ -102,6 +126,7 @@ impl Directory {
         if let Some(index) = self.find(address) {
             self.nodes[index].strikes = 0;
             self.nodes[index].suspect_until = Duration::ZERO;
+            self.nodes[index].foreign = false;
         }
     }
 
@@ -187,6 +212,26 @@ mod tests {
         nodes.failed("c:1", 2 * MS);
         nodes.failed("a:1", 3 * MS);
         assert_eq!(&*nodes.choose(4 * MS), "b:1");
+    }
+
+    #[test]
+    fn a_node_of_another_cluster_is_not_chosen_before_one_that_fails() {
+        let mut nodes = directory(true);
+        nodes.is_foreign("a:1", MS);
+        assert_eq!(&*nodes.choose(2 * MS), "b:1");
+        // Its own failures do not bring it back sooner.
+        nodes.failed("a:1", 2 * MS);
+        for dead in ["b:1", "c:1"] {
+            for _ in 0..9 {
+                nodes.failed(dead, 3 * MS);
+            }
+        }
+        assert_ne!(&*nodes.choose(4 * MS), "a:1");
+        nodes.note_leader("a:1", 4 * MS);
+        assert_ne!(&*nodes.choose(4 * MS), "a:1");
+        assert_eq!(nodes.foreigners(), (vec!["a:1".into()], false));
+        nodes.succeeded("a:1");
+        assert_eq!(nodes.foreigners(), (Vec::new(), false));
     }
 
     #[test]

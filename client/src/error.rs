@@ -31,6 +31,7 @@ pub enum Reason {
     OutOfRange,
     NotFound,
     UnknownPartition,
+    WrongCluster,
     /// A change of the members is in the log and not known to be in force.
     ChangeUnfinished,
     /// One this release does not know, or none at all (empty).
@@ -38,7 +39,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const KNOWN: [(Reason, &'static str); 18] = [
+    const KNOWN: [(Reason, &'static str); 19] = [
         (Reason::NoLeader, "NO_LEADER"),
         (Reason::Draining, "DRAINING"),
         (Reason::Starting, "STARTING"),
@@ -56,6 +57,7 @@ impl Reason {
         (Reason::OutOfRange, "OUT_OF_RANGE"),
         (Reason::NotFound, "NOT_FOUND"),
         (Reason::UnknownPartition, "UNKNOWN_PARTITION"),
+        (Reason::WrongCluster, "WRONG_CLUSTER"),
         (Reason::ChangeUnfinished, "CHANGE_UNFINISHED"),
     ];
 

@@ -52,12 +52,17 @@ pub const OVERLOAD_BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// doubled with each failure in a row, from the first to the second.
 pub const SUSPECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+/// How long a node of another cluster is left alone.
+pub const FOREIGN: Duration = Duration::from_mins(1);
+
 /// Addresses of nodes kept, given and learned.
 pub const KNOWN_NODES: usize = 64;
 
 /// How often a client asks who the members are.
 pub const MEMBERS_INTERVAL: Duration = Duration::from_secs(2);
 
+// Nodes of the client's own cluster go first, however often they have failed.
+const _: () = assert!(SUSPECT.1.as_millis() < FOREIGN.as_millis());
 const _: () = assert!(EVENT_BYTES <= BATCH_BYTES);
 const _: () = assert!(BATCH_BYTES < IN_FLIGHT_BYTES_PER_CONNECTION);
 const _: () = assert!(BATCH_BYTES < MESSAGE_BYTES);

@@ -9,7 +9,7 @@ use tonic::{Response, Status, Streaming};
 use crate::backoff::Backoff;
 use crate::cluster::{Attempt, Cluster};
 use crate::error::{CallError, Refusal};
-use crate::status::{is_transient, refusal_of_status, transport_refusal};
+use crate::status::{is_transient, transport_refusal};
 
 #[derive(Debug)]
 pub(crate) enum Page<M> {
@@ -19,12 +19,13 @@ pub(crate) enum Page<M> {
 }
 
 async fn in_time<T>(
+    cluster: &Cluster,
     address: &str,
     wait: Duration,
     future: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Refusal> {
     match tokio::time::timeout(wait, future).await {
-        Ok(result) => result.map_err(|status| refusal_of_status(&status)),
+        Ok(result) => result.map_err(|status| cluster.refusal_of(address, &status)),
         Err(_) => {
             let wait = wait.as_millis();
             Err(transport_refusal(format!(
@@ -84,13 +85,19 @@ impl<M> Pages<M> {
         if self.stream.is_none() {
             self.address = self.cluster.target();
             self.attempts += 1;
-            let attempt = self.cluster.attempt(Arc::clone(&self.address), wait);
-            let response = in_time(&self.address, wait, make(attempt)).await?;
+            let (cluster, address) = (&self.cluster, &self.address);
+            let made = async {
+                cluster.introduce(address, wait).await?;
+                make(cluster.attempt(address, wait)).await
+            };
+            let response = in_time(cluster, address, wait, made).await?;
+            let checked = cluster.check_headers(address, response.metadata());
+            checked.map_err(|foreign| *foreign)?;
             // Where the leader is does not matter to a read: any node serves.
             self.stream = Some(response.into_inner());
         }
         let stream = self.stream.as_mut().expect("made above");
-        let message = in_time(&self.address, wait, stream.message()).await?;
+        let message = in_time(&self.cluster, &self.address, wait, stream.message()).await?;
         self.cluster.succeeded(&self.address);
         Ok(message.map_or_else(
             || {
@@ -104,7 +111,7 @@ impl<M> Pages<M> {
     async fn recover(&mut self, refusal: Refusal, deadline: Duration) -> Result<(), CallError> {
         self.stream = None;
         self.cluster.judge_failure(&self.address, &refusal);
-        if !is_transient(&refusal) {
+        if !is_transient(&refusal) || self.cluster.is_final(&refusal) {
             return Err(CallError::Refused(Arc::new(refusal)));
         }
         let delay = self.backoff.next(refusal.retry_after);
@@ -112,7 +119,7 @@ impl<M> Pages<M> {
             return Err(CallError::Unavailable {
                 timeout: self.cluster.options.timeout,
                 attempts: self.attempts,
-                last: Arc::new(refusal),
+                last: self.cluster.last_word(refusal),
             });
         }
         tracing::debug!(node = %self.address, %refusal, ?delay, "stream of events broken off");

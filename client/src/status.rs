@@ -44,6 +44,8 @@ pub fn handling(refusal: &Refusal) -> Handling {
         | Reason::Starting
         | Reason::Deadline
         | Reason::LeadershipLost
+        // Of the nodes given, others may belong to the right one.
+        | Reason::WrongCluster
         | Reason::NodeFailed => Handling::Unavailable,
         Reason::Overloaded | Reason::SessionsFull => Handling::Overloaded,
         Reason::SequenceGap => Handling::Gap,

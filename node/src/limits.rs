@@ -130,6 +130,9 @@ pub const QUORUM_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// A follower that has not heard from its leader for this long takes it for gone:
 /// elections without a quorum end nowhere, and leave the last leader standing.
 pub const LEADER_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// A drained node that has not heard from any leader for this long stands for
+/// election: nodes in service would have elected one of themselves by then.
+pub const ASIDE_SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How often a follower looks whether it still hears from its leader.
 pub const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Entries the proposer has handed to Raft and that are not applied yet.
@@ -331,6 +334,8 @@ pub const HELD_APPENDS_WAIT_MAX: Duration = Duration::from_secs(1);
 pub const LEADER_TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests in flight have this long to be answered when the node stops.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+const _: () = assert!(LEADER_SILENCE_MAX.as_millis() < ASIDE_SILENCE_MAX.as_millis());
 
 // What is held back is answered in time, whoever takes over.
 const _: () = assert!(

@@ -10,8 +10,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::cluster::{Cluster, LEADER_HEADER};
-use crate::dialer::Way;
+use crate::cluster::{CLUSTER_HEADER, Cluster, LEADER_HEADER};
 use crate::encoding::EncodedAppendRequest;
 use crate::limits;
 
@@ -38,12 +37,12 @@ pub(super) struct AppendStream {
 }
 
 impl AppendStream {
-    pub(super) fn open(cluster: &Cluster, address: &Arc<str>) -> Self {
+    pub(super) fn open(cluster: &Arc<Cluster>, address: &Arc<str>) -> Self {
         let (requests, outgoing) = mpsc::channel(limits::STREAM_QUEUE_REQUESTS);
         let (event_sender, events) = mpsc::channel(limits::STREAM_QUEUE_REQUESTS);
-        let way = cluster.way(address);
+        let (cluster, address) = (Arc::clone(cluster), Arc::clone(address));
         let task = tokio::spawn(async move {
-            let why = match run(way, outgoing, &event_sender).await {
+            let why = match run(&cluster, &address, outgoing, &event_sender).await {
                 Ok(()) => "the node ended it".to_owned(),
                 Err(why) => why,
             };
@@ -102,13 +101,18 @@ pub(super) async fn room(requests: Option<Requests>) {
 }
 
 async fn run(
-    way: Way,
+    cluster: &Cluster,
+    address: &str,
     outgoing: mpsc::Receiver<EncodedAppendRequest>,
     events: &mpsc::Sender<StreamEvent>,
 ) -> Result<(), String> {
     let say = |error: Box<dyn std::error::Error>| chain(&*error);
     // A connection of its own: bulk of one lane never waits behind another's.
-    let channel = way.connect().await.map_err(|e| say(e.into()))?;
+    let channel = cluster
+        .way(address)
+        .connect()
+        .await
+        .map_err(|e| say(e.into()))?;
     if events.send(StreamEvent::Connected).await.is_err() {
         return Ok(());
     }
@@ -116,14 +120,19 @@ async fn run(
         tonic::client::Grpc::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES);
     grpc.ready().await.map_err(|e| say(e.into()))?;
     let codec: ProstCodec<EncodedAppendRequest, v1::AppendStreamResponse> = ProstCodec::default();
+    let mut request = Request::new(ReceiverStream::new(outgoing));
+    if let Some(id) = cluster.id_header() {
+        request.metadata_mut().insert(CLUSTER_HEADER, id);
+    }
     let response = grpc
-        .streaming(
-            Request::new(ReceiverStream::new(outgoing)),
-            PathAndQuery::from_static(METHOD),
-            codec,
-        )
+        .streaming(request, PathAndQuery::from_static(METHOD), codec)
         .await
-        .map_err(|status: Status| say(status.into()))?;
+        .map_err(|status: Status| {
+            let foreign = cluster.check_headers(address, status.metadata()).err();
+            foreign.map_or_else(|| say(status.into()), |foreign| foreign.message)
+        })?;
+    let checked = cluster.check_headers(address, response.metadata());
+    checked.map_err(|foreign| foreign.message)?;
     if let Some(leader) = response.metadata().get(LEADER_HEADER)
         && let Ok(leader) = leader.to_str()
     {

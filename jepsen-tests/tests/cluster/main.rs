@@ -18,5 +18,6 @@ mod startup;
 mod strangers;
 mod subscribing;
 mod support;
+mod two_clusters;
 mod upgrade;
 mod walkthrough;

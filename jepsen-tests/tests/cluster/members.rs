@@ -25,6 +25,11 @@ impl Answer {
         self.json
     }
 
+    /// What it printed, whatever it came to.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
     #[track_caller]
     fn refused(self, reason: &str) -> String {
         assert_eq!(self.status, 3, "{}\n{:#}", self.error, self.json);
@@ -546,32 +551,146 @@ async fn a_drained_node_does_not_lead_until_it_is_taken_back() {
     let refused = ask(&away, &["--timeout", "1s", "event", "append", event]).await;
     assert_eq!(refused.status, 4, "{}", refused.error);
     assert!(refused.error.contains("DRAINING"), "{}", refused.error);
+    assert!(
+        refused.error.contains("an operator has drained this node"),
+        "{}",
+        refused.error
+    );
     let health = ask(&cluster.endpoints(), &["cluster", "health"]).await;
     assert_eq!(health.json["healthy"], false, "{:#}", health.json);
 
-    // Nodes tell each other within a second.
     let name = drained[0].to_string();
     let transfer = ["leader", "transfer", "--to", &name];
-    cluster
-        .wait_for(
-            "the refusal to hand leadership to a drained node",
-            async || {
-                let answer = ask(&cluster.endpoints(), &transfer).await;
-                (answer.status == 3 && answer.error.contains("NODE_DRAINED")).then_some(())
-            },
-        )
+    ask(&cluster.endpoints(), &transfer)
         .await
-        .expect("it is refused");
+        .refused("NODE_DRAINED");
     let answer = ask(&away, &["node", "undrain"]).await.done();
     assert_eq!(answer["draining"], false);
+    let answer = ask(&cluster.endpoints(), &transfer).await.done();
+    assert_eq!(answer["leader_id"], drained[0]);
+    load.progress(&cluster, 50).await;
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+/// Who of the members `list` names as drained.
+fn drained_of(list: &Value) -> Vec<u64> {
+    let members = list["members"].as_array().expect("members").iter();
+    members
+        .filter(|member| member["draining"] == true)
+        .map(|member| member["node_id"].as_u64().expect("an id"))
+        .collect()
+}
+
+/// The last node in service can not be drained; when it dies, a drained one leads
+/// and takes writes, without leadership going around, until it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drained_nodes_lead_only_while_nobody_else_can() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 2).await;
+    load.progress(&cluster, 20).await;
+    let last = cluster.leader().await.expect("a leader");
+    let mut drained = vec![last % 3 + 1, (last + 1) % 3 + 1];
+    drained.sort_unstable();
+    for id in &drained {
+        let there = endpoints_of(&cluster, &[*id]);
+        ask(&there, &["node", "drain"]).await.done();
+    }
+    let there = endpoints_of(&cluster, &[last]);
+    let error = ask(&there, &["node", "drain"])
+        .await
+        .refused("LAST_IN_SERVICE");
+    assert!(error.contains("nothing was applied"), "{error}");
+    assert!(
+        error.contains(&format!("node {} is drained", drained[0])),
+        "{error}"
+    );
+    let list = ask(&there, &["member", "list"]).await.done();
+    assert_eq!(drained_of(&list), drained, "{list:#}");
+    let status = ask(&there, &["cluster", "status"]).await.done();
+    for node in status.as_array().expect("nodes") {
+        let serves = node["node_id"] == last;
+        assert_eq!(node["draining"], !serves, "{node:#}");
+        assert_eq!(node["partitions"][0]["ready"], serves, "{node:#}");
+    }
+    load.progress(&cluster, 20).await;
+    assert_eq!(cluster.leader().await.expect("a leader"), last);
+
+    cluster.node(last).kill().await.expect("killed");
+    load.progress(&cluster, 50).await;
+    let leader = cluster.leader().await.expect("a leader");
+    assert!(drained.contains(&leader));
+    let term = async || {
+        let status = cluster.status(leader).await.expect("it answers");
+        status.partitions[0].term
+    };
+    let before = term().await;
+    load.progress(&cluster, 300).await;
+    assert_eq!(term().await, before, "leadership stays");
+
+    cluster.node(last).start().expect("started again");
+    let back = cluster.wait_for("leadership of the node in service", async || {
+        let leader = cluster.leader().await.ok()?;
+        (leader == last).then_some(())
+    });
+    back.await.expect("it leads again");
+    load.progress(&cluster, 20).await;
+    let acknowledged = load.finish().await;
+    check_all_nodes(&cluster, &acknowledged).await;
+}
+
+/// A leader that has nobody to hand over to keeps its leadership, and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_not_handed_to_a_node_that_does_not_answer() {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
+    let load = Load::start(&cluster, 4).await;
+    load.progress(&cluster, 50).await;
+    let leader = cluster.leader().await.expect("a leader");
+    let [silent, other] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    let endpoints = endpoints_of(&cluster, &[leader]);
+    let leads = async |cluster: &Cluster| {
+        let status = cluster.status(leader).await.expect("it answers");
+        let partition = &status.partitions[0];
+        (partition.role(), partition.term)
+    };
+    let before = leads(&cluster).await;
+    assert_eq!(before.0, Role::Leader);
+
+    cluster.node(silent).pause().expect("paused");
+    let name = silent.to_string();
+    let transfer = ["leader", "transfer", "--to", &name];
+    let error = ask(&endpoints, &transfer).await.refused("NODE_SILENT");
+    assert!(error.contains("nothing was applied"), "{error}");
+    load.progress(&cluster, 20).await;
+    assert_eq!(leads(&cluster).await, before);
+
+    // Without a quorum neither is anybody named nor anybody found.
+    cluster.node(other).pause().expect("paused");
+    ask(&endpoints, &transfer).await.refused("NODE_SILENT");
+    let error = ask(&endpoints, &["leader", "transfer"])
+        .await
+        .refused("NO_SUCCESSOR");
+    assert!(
+        error.contains(&format!("node {other} does not answer")),
+        "{error}"
+    );
+    assert_eq!(leads(&cluster).await, before);
+    // The status says what the probe says.
+    let admin_address = cluster.node(leader).spec().admin_address();
     cluster
-        .wait_for("leadership of a node that was taken back", async || {
-            let answer = ask(&cluster.endpoints(), &transfer).await;
-            (answer.status == 0).then_some(())
+        .wait_for("a leader that is not ready", async || {
+            let status = cluster.status(leader).await?;
+            (!status.partitions[0].ready).then_some(())
         })
         .await
-        .expect("it leads again");
-    load.progress(&cluster, 50).await;
+        .expect("it notices");
+    let probe = get(&admin_address, "/readyz").await;
+    assert!(probe.starts_with("HTTP/1.1 503"), "{probe}");
+
+    cluster.node(silent).resume().expect("resumed");
+    cluster.node(other).resume().expect("resumed");
+    cluster.wait_ready().await.expect("all serve");
+    load.progress(&cluster, 20).await;
     let acknowledged = load.finish().await;
     check_all_nodes(&cluster, &acknowledged).await;
 }

@@ -18,6 +18,7 @@ use super::reading::{duration_to_proto, read_mark};
 use super::replica_status::{MemberStatus, RaftStatus};
 use super::status::Operation;
 use crate::admin_http::{HealthState, Trouble, TroubleKind};
+use crate::cluster::{step_aside, transfer_leader};
 use crate::raft::NodeId;
 use crate::wire::{ReadLevel, session_to_proto, timestamp_of_ms};
 
@@ -72,7 +73,8 @@ impl AdminApi {
             let told = "an operator has drained this node; use another one";
             context.health().report(TroubleKind::Draining, None, told);
             for served in context.partitions() {
-                if let Err(error) = served.partition.step_aside().await {
+                let aside = step_aside(&served.partition, context.peers());
+                if let Err(error) = aside.await {
                     back()?;
                     return Err(error.into());
                 }
@@ -120,7 +122,7 @@ impl AdminService for AdminApi {
         match served.route(call.forwarded).map_err(refused)? {
             Route::Local => {
                 let to = (request.to_node_id != 0).then_some(request.to_node_id);
-                let transfer = served.partition.transfer_leader(to);
+                let transfer = transfer_leader(&served.partition, self.context.peers(), to);
                 let leader_id = tokio::time::timeout_at(call.deadline, transfer)
                     .await
                     .map_err(|_| refused(ApiError::Deadline))?
@@ -280,23 +282,14 @@ pub(super) fn member_to_proto((node_id, member): (NodeId, MemberStatus)) -> v1::
         voter: member.voter,
         matched_log_index: member.matched_log_index,
         since_contact: member.since_contact.and_then(duration_to_proto),
+        draining: member.aside,
     }
 }
 
-/// Whether what was committed at the start is applied: that is not undone by an
-/// election, which other readiness is.
+/// What `/readyz` says, as far as it is about this partition.
 fn is_ready(partition: u32, health: &HealthState) -> bool {
-    let catching_up = Trouble {
-        kind: TroubleKind::CatchingUp,
-        partition: Some(partition),
-    };
-    let starting = Trouble {
-        kind: TroubleKind::Starting,
-        partition: None,
-    };
-    health.is_live()
-        && !health.troubles.contains_key(&catching_up)
-        && !health.troubles.contains_key(&starting)
+    let concerns = |trouble: &Trouble| trouble.partition.is_none_or(|of| of == partition);
+    health.is_live() && !health.troubles.keys().any(concerns)
 }
 
 fn role_to_proto(state: ServerState) -> v1::Role {

@@ -228,12 +228,28 @@ impl NodeContext {
             .ok_or(ApiError::UnknownPartition(id))
     }
 
-    /// A partition to write to.
+    /// A partition to write to. A drained node takes writes while it leads: then
+    /// no node in service can.
     pub(super) fn to_write(&self, id: u32) -> Result<&ServedPartition, ApiError> {
-        if self.is_draining() {
+        if !self.is_draining() {
+            return self.to_read(id);
+        }
+        if self.stopping.load(Ordering::Relaxed) {
             return Err(ApiError::Draining);
         }
-        self.to_read(id)
+        let served = self.to_read(id)?;
+        match served.partition.leadership() {
+            Leadership::Local => Ok(served),
+            _ => Err(ApiError::Drained),
+        }
+    }
+
+    /// Why this node, which drains, takes nothing new.
+    pub(super) fn why_draining(&self) -> ApiError {
+        match self.stopping.load(Ordering::Relaxed) {
+            true => ApiError::Draining,
+            false => ApiError::Drained,
+        }
     }
 
     /// Room for an append of `bytes` that another node will answer.

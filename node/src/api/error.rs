@@ -17,6 +17,9 @@ pub enum ApiError {
     /// The node is stopping.
     #[error("this node is stopping")]
     Draining,
+    /// The node is out of service.
+    #[error("an operator has drained this node, taken it out of service")]
+    Drained,
     /// There is no such partition.
     #[error("there is no partition {0}")]
     UnknownPartition(u32),
@@ -132,6 +135,16 @@ pub enum ApiError {
     /// No cluster was formed.
     #[error(transparent)]
     Init(#[from] InitError),
+    /// The request is meant for a node of another cluster.
+    #[error("the request is meant for cluster {wanted}, and this is node {node} of cluster {own}")]
+    WrongCluster {
+        /// The cluster that was meant.
+        wanted: String,
+        /// This node.
+        node: NodeId,
+        /// Its cluster.
+        own: String,
+    },
     /// The node belongs to no cluster, and none was named.
     #[error("this node belongs to no cluster, and none is being formed")]
     NotFormed,

@@ -8,7 +8,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use super::call::{Call, FORWARDED_BY, FORWARDED_CLUSTER, FORWARDED_TO, LEADER, add_header};
+use super::call::{CLUSTER, Call, FORWARDED_BY, FORWARDED_TO, LEADER, add_header};
 use super::context::NodeContext;
 use super::error::ApiError;
 use super::status::{DOMAIN, Operation};
@@ -43,7 +43,7 @@ impl Leader {
         let own = context.peers().identity();
         let headers = request.metadata_mut();
         add_header(headers, FORWARDED_BY, &own.node_id.to_string());
-        add_header(headers, FORWARDED_CLUSTER, &own.cluster_id);
+        add_header(headers, CLUSTER, &own.cluster_id);
         add_header(headers, FORWARDED_TO, &self.node.uuid);
         request
     }

@@ -10,7 +10,7 @@ use tonic::service::Interceptor;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::call::{FORWARDED_CLUSTER, FORWARDED_TO};
+use super::call::{CLUSTER, FORWARDED_TO};
 use super::status::DOMAIN;
 use crate::limits;
 use crate::raft::Peers;
@@ -32,7 +32,7 @@ impl Interceptor for ForwardGuard {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let identity = self.peers.identity();
         let header = |name| request.metadata().get(name).map(|value| value.as_bytes());
-        let meant = header(FORWARDED_CLUSTER) == Some(identity.cluster_id.as_bytes())
+        let meant = header(CLUSTER) == Some(identity.cluster_id.as_bytes())
             && header(FORWARDED_TO) == Some(identity.node_uuid.as_bytes());
         if meant {
             return Ok(request);
@@ -75,7 +75,7 @@ mod tests {
         ] {
             let mut request = Request::new(());
             let headers = request.metadata_mut();
-            headers.insert(FORWARDED_CLUSTER, cluster.parse().expect("ASCII"));
+            headers.insert(CLUSTER, cluster.parse().expect("ASCII"));
             headers.insert(FORWARDED_TO, uuid.parse().expect("ASCII"));
             let answer = guard.call(request);
             assert_eq!(answer.is_ok(), passes, "{cluster} {uuid}");

@@ -91,7 +91,7 @@ where
         let ended = tokio::select! {
             ended = pass_on(&mut messages, &delivery) => ended.map_err(|status| failure(&holder, status)),
             () = watch.abandoned() => return,
-            () = context.drained(), if ends_when_draining => Err(refused(ApiError::Draining)),
+            () = context.drained(), if ends_when_draining => Err(refused(context.why_draining())),
         };
         drop(place);
         watch.finish(ended);

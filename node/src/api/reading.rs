@@ -153,7 +153,7 @@ pub(super) async fn start_subscribe(
     let asked = request.clone();
     let served = context.to_read(request.partition)?;
     if context.is_draining() {
-        return Err(ApiError::Draining);
+        return Err(context.why_draining());
     }
     let start = request.start.ok_or_else(missing_start)?;
     let filter = filter_from_proto(request.filter)?;
@@ -194,7 +194,7 @@ pub(super) async fn start_subscribe(
         let ended = tokio::select! {
             ended = follower.follow(&replica) => ended,
             () = watch.abandoned() => return,
-            () = context.drained() => Err(Interruption::Failed(ApiError::Draining)),
+            () = context.drained() => Err(Interruption::Failed(context.why_draining())),
             () = tokio::time::sleep_until(call.deadline), if call.deadline_named => {
                 Err(Interruption::Failed(ApiError::Deadline))
             }

@@ -39,10 +39,13 @@ pub(super) struct MemberStatus {
     pub(super) matched_log_index: Option<u64>,
     /// Known while this node leads, unless it never heard from it.
     pub(super) since_contact: Option<Duration>,
+    /// It stands aside, as this node last heard.
+    pub(super) aside: bool,
 }
 
 impl RaftStatus {
     pub(super) fn of(partition: &Partition) -> Self {
+        let aside = partition.those_aside();
         let metrics = partition.raft().metrics();
         let metrics = metrics.borrow_watched();
         let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
@@ -70,6 +73,7 @@ impl RaftStatus {
                         voter: voters.contains(id),
                         matched_log_index: matched(id),
                         since_contact: since_contact(id),
+                        aside: aside.contains(id),
                     };
                     (*id, member)
                 })
@@ -107,24 +111,9 @@ impl LeaderContact {
         let contact = match last {
             Some(asked) if now.duration_since(asked.at) < CONTACT_REUSED => asked.contact,
             _ => {
-                // A vote that is not committed is an election's: no leader has
-                // been heard of since.
-                let raft = partition.raft().clone();
-                let age = async move {
-                    let age = raft.with_raft_state(|state| {
-                        let led = state.vote_ref().committed;
-                        state
-                            .vote_last_modified()
-                            .filter(|_| led)
-                            .map(|at| at.elapsed())
-                    });
-                    age.await
-                };
-                // On a task of its own, which outlives a caller that goes away:
-                // openraft logs an error when nobody waits for its answer.
-                let age = tokio::spawn(age);
+                let age = partition.leader_contact_age();
                 let contact = match tokio::time::timeout(CONTACT_TIMEOUT, age).await {
-                    Ok(Ok(Ok(Some(age)))) => now.checked_sub(age),
+                    Ok(Some(age)) => now.checked_sub(age),
                     _ => last.and_then(|asked| asked.contact),
                 };
                 *self.last.lock() = Some(Asked { at: now, contact });

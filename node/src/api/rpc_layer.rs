@@ -1,5 +1,5 @@
-//! Around all services: counts requests by method and outcome, and names what
-//! the transport refuses.
+//! Around all services: counts requests by method and outcome, names what the
+//! transport refuses, and keeps requests for another cluster out.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,17 +7,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::call::CLUSTER;
 use super::context::NodeContext;
 use super::error::ApiError;
 use super::status::Operation;
 use crate::limits;
+use crate::raft::{LocalIdentity, Peers};
 use crate::telemetry::{Method, Metrics, Side};
 use crate::wire::{FieldFault, InvalidRequest};
 
@@ -29,6 +31,7 @@ const GRPC_DETAILS: &str = "grpc-status-details-bin";
 #[derive(Clone)]
 pub struct RpcLayer {
     metrics: Arc<Metrics>,
+    peers: Arc<Peers>,
 }
 
 impl RpcLayer {
@@ -36,6 +39,7 @@ impl RpcLayer {
     pub fn new(context: Arc<NodeContext>) -> Self {
         Self {
             metrics: context.metrics().clone(),
+            peers: context.peers().clone(),
         }
     }
 }
@@ -47,6 +51,7 @@ impl<S> Layer<S> for RpcLayer {
         RpcCounter {
             inner,
             metrics: self.metrics.clone(),
+            peers: self.peers.clone(),
         }
     }
 }
@@ -56,6 +61,7 @@ impl<S> Layer<S> for RpcLayer {
 pub struct RpcCounter<S> {
     inner: S,
     metrics: Arc<Metrics>,
+    peers: Arc<Peers>,
 }
 
 impl<S> Service<Request<Body>> for RpcCounter<S>
@@ -77,11 +83,31 @@ where
             arrived: Instant::now(),
             outcome: None,
         };
+        let own = self.peers.identity();
+        let refused = wrong_cluster(&own, request.headers());
         CountedCall {
-            inner: self.inner.call(request),
+            // A request that is refused goes no further.
+            inner: match refused {
+                Some(_) => None,
+                None => Some(self.inner.call(request)),
+            },
+            refused,
+            cluster: HeaderValue::try_from(own.cluster_id).ok(),
             count: Some(count),
         }
     }
+}
+
+/// The refusal of a request that names another cluster than this node's. A node
+/// of none answers for itself.
+fn wrong_cluster(own: &LocalIdentity, headers: &HeaderMap) -> Option<ApiError> {
+    let wanted = headers.get(CLUSTER)?.as_bytes();
+    let elsewhere = !own.cluster_id.is_empty() && wanted != own.cluster_id.as_bytes();
+    elsewhere.then(|| ApiError::WrongCluster {
+        wanted: String::from_utf8_lossy(wanted).into_owned(),
+        node: own.node_id,
+        own: own.cluster_id.clone(),
+    })
 }
 
 /// A request on its way; counted as cancelled when nobody waits for its end.
@@ -119,7 +145,9 @@ pin_project! {
     /// A request being answered.
     pub struct CountedCall<F> {
         #[pin]
-        inner: F,
+        inner: Option<F>,
+        refused: Option<ApiError>,
+        cluster: Option<HeaderValue>,
         count: Option<Count>,
     }
 }
@@ -132,7 +160,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = named_oversize(ready!(this.inner.poll(cx))?);
+        let mut response = match this.inner.as_pin_mut() {
+            Some(inner) => named_faults(ready!(inner.poll(cx))?),
+            None => {
+                let refused = this.refused.take().unwrap_or(ApiError::Dropped);
+                refused.into_status(Operation::Write).into_http()
+            }
+        };
+        if let Some(cluster) = this.cluster.take().filter(|id| !id.is_empty()) {
+            response.headers_mut().insert(CLUSTER, cluster);
+        }
         // An answer without a body has its status here.
         if let Some(count) = this.count {
             count.see(response.headers());
@@ -142,32 +179,52 @@ where
     }
 }
 
-/// A message above the transport's own limit is refused before any handler sees
-/// it, as OUT_OF_RANGE and without details; it is answered as the too large
-/// request that it is.
-fn named_oversize(response: Response<Body>) -> Response<Body> {
+/// A message that the transport can not take in is refused before any handler
+/// sees it, and without details: above its own limit as OUT_OF_RANGE, one that is
+/// no such message as INTERNAL. It is answered as the faulty request that it is.
+fn named_faults(response: Response<Body>) -> Response<Body> {
     let header = |name| {
         response
             .headers()
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
-    let oversized = header(GRPC_STATUS) == Some("11")
-        && header(GRPC_DETAILS).is_none()
-        && header(GRPC_MESSAGE).is_some_and(|message| message.contains("length"));
-    if !oversized {
+    let Some(message) = header(GRPC_MESSAGE).filter(|_| header(GRPC_DETAILS).is_none()) else {
         return response;
-    }
-    let fault = FieldFault {
-        path: "batch".to_owned(),
-        message: format!(
-            "the message is larger than {} bytes; split it",
-            limits::CLIENT_MESSAGE_BYTES_MAX
-        ),
     };
-    ApiError::from(InvalidRequest(vec![fault]))
-        .into_status(Operation::Write)
-        .into_http()
+    match header(GRPC_STATUS).and_then(|status| fault_of(status, message)) {
+        Some(fault) => ApiError::from(InvalidRequest(vec![fault]))
+            .into_status(Operation::Write)
+            .into_http(),
+        None => response,
+    }
+}
+
+/// Words of the transport's errors about bytes that are no message.
+const GARBAGE: [&str; 4] = ["decode", "compress", "Missing", "EOF"];
+
+/// What is wrong with a request that the transport ends with this status and
+/// message, as tonic and prost word them.
+fn fault_of(status: &str, message: &str) -> Option<FieldFault> {
+    // The message is percent-encoded in the header.
+    let (path, message) = match Code::from_bytes(status.as_bytes()) {
+        Code::OutOfRange if message.contains("length") => (
+            "batch",
+            format!(
+                "the message is larger than {} bytes; split it",
+                limits::CLIENT_MESSAGE_BYTES_MAX
+            ),
+        ),
+        Code::Internal if GARBAGE.iter().any(|word| message.contains(word)) => (
+            "message",
+            "it does not decode as the message that this method takes".to_owned(),
+        ),
+        _ => return None,
+    };
+    Some(FieldFault {
+        path: path.to_owned(),
+        message,
+    })
 }
 
 /// An answer whose end is counted.

@@ -1,6 +1,8 @@
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 
+use tonic_types::StatusExt as _;
+
 use super::*;
 
 /// Answers every request with what it was made with.
@@ -9,6 +11,9 @@ struct Canned {
     header: Option<&'static str>,
     trailer: Option<&'static str>,
 }
+
+/// This node's cluster.
+const OWN: &str = "cccccccccccccccccccccccccccccccc";
 
 impl Service<Request<Body>> for Canned {
     type Response = Response<Body>;
@@ -53,6 +58,15 @@ fn layer() -> (RpcLayer, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new("test", 1, "test"));
     let layer = RpcLayer {
         metrics: metrics.clone(),
+        peers: Arc::new(Peers::new(
+            LocalIdentity {
+                cluster_name: "test".to_owned(),
+                cluster_id: OWN.to_owned(),
+                node_id: 1,
+                node_uuid: "1".repeat(32),
+            },
+            None,
+        )),
     };
     (layer, metrics)
 }
@@ -126,4 +140,61 @@ async fn an_answer_nobody_waits_for_counts_as_cancelled() {
     let (layer, metrics) = self::layer();
     drop(layer.layer(canned).call(request()));
     assert!(counted(&metrics, "CANCELLED"));
+}
+
+/// A request for another cluster reaches no service, and every answer says whose
+/// it is.
+#[tokio::test]
+async fn what_another_cluster_is_meant_for_is_refused() {
+    let (layer, metrics) = layer();
+    let canned = Canned {
+        header: Some("0"),
+        trailer: None,
+    };
+    for (meant, code) in [(None, "0"), (Some(OWN), "0"), (Some("dddd"), "9")] {
+        let mut request = request();
+        if let Some(meant) = meant {
+            let meant = meant.parse().expect("a header value");
+            request.headers_mut().insert(CLUSTER, meant);
+        }
+        let answered = layer.layer(canned.clone()).call(request).await;
+        let response = answered.unwrap_or_else(|never| match never {});
+        let header = |name| response.headers().get(name).expect("named");
+        assert_eq!(header(GRPC_STATUS), code, "{meant:?}");
+        assert_eq!(header(CLUSTER), OWN);
+        if code != "0" {
+            let status = Status::from_header_map(response.headers()).expect("a status");
+            let info = status.get_details_error_info().expect("details");
+            assert_eq!(info.reason, "WRONG_CLUSTER");
+            assert_eq!(info.metadata["disposition"], "NOT_APPLIED");
+            assert_eq!(info.metadata["expected"], "dddd");
+            assert_eq!(info.metadata["actual"], OWN);
+        }
+    }
+    assert!(counted(&metrics, "FAILED_PRECONDITION"));
+}
+
+#[test]
+fn what_the_transport_can_not_take_in_is_the_callers_fault() {
+    for (status, message, field) in [
+        (
+            "11",
+            "Error,%20decoded%20message%20length%20too%20large",
+            "batch",
+        ),
+        ("13", "failed%20to%20decode%20Protobuf%20message", "message"),
+        (
+            "13",
+            "protocol%20error:%20invalid%20compression%20flag",
+            "message",
+        ),
+    ] {
+        assert_eq!(fault_of(status, message).expect(message).path, field);
+    }
+    for (status, message) in [
+        ("13", "something%20else"),
+        ("2", "failed%20to%20decode%20Protobuf%20message"),
+    ] {
+        assert!(fault_of(status, message).is_none(), "{message}");
+    }
 }

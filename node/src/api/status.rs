@@ -238,9 +238,14 @@ impl Answer {
 }
 
 /// The machine's refusals say by themselves whether anything was applied and
-/// what to do.
+/// what to do; so does leadership that went elsewhere.
 fn tells_all(error: &ApiError) -> bool {
-    matches!(error, ApiError::Refused(_) | ApiError::SessionRefused(_))
+    matches!(
+        error,
+        ApiError::Refused(_)
+            | ApiError::SessionRefused(_)
+            | ApiError::Admin(AdminError::OtherLeads { .. })
+    )
 }
 
 /// The first part of the message. The partition's errors are put in the words
@@ -276,6 +281,20 @@ fn what_happened(error: &ApiError) -> String {
         }
         ApiError::Admin(AdminError::NoVoter(node)) => format!("node {node} is no voter"),
         ApiError::Admin(AdminError::Aside(node)) => format!("node {node} is drained"),
+        ApiError::Admin(AdminError::Silent(node)) => format!("node {node} does not answer"),
+        ApiError::Admin(AdminError::NoSuccessor(unfit)) => {
+            format!("no other voter can lead: {}", unfit.join(", "))
+        }
+        ApiError::Admin(AdminError::NoQuorum { answering, voters }) => {
+            format!("of {voters} voters only {answering} answer, too few to elect a leader")
+        }
+        ApiError::Admin(AdminError::LastInService(unfit)) => {
+            let mut message = "no other voter is in service".to_owned();
+            if !unfit.is_empty() {
+                message = format!("{message}: {}", unfit.join(", "));
+            }
+            message
+        }
         ApiError::Admin(AdminError::Timeout(limit)) => {
             format!("it was not done within {} ms", limit.as_millis())
         }
@@ -290,7 +309,7 @@ fn row(error: &ApiError) -> Row {
         ApiError::Starting => {
             Row::unavailable("STARTING", NotApplied, limits::RETRY_DELAY_UNAVAILABLE)
         }
-        ApiError::Draining => draining(),
+        ApiError::Draining | ApiError::Drained => draining(),
         ApiError::UnknownPartition(partition) => {
             Row::new(Code::NotFound, "UNKNOWN_PARTITION", NotApplied)
                 .with("partition", partition)
@@ -361,6 +380,10 @@ fn row(error: &ApiError) -> Row {
         ApiError::Admin(error) => admin_row(error),
         ApiError::Member(error) => member_row(error),
         ApiError::Init(error) => init_row(error),
+        ApiError::WrongCluster { wanted, own, .. } => Row::precondition("WRONG_CLUSTER")
+            .with("expected", wanted)
+            .with("actual", own)
+            .next("use a node of the cluster meant"),
         ApiError::NotFormed => Row::precondition("NOT_FORMED")
             .next("name the members of a new cluster, or add this node to one that exists"),
         ApiError::Dropped => node_failed(),
@@ -520,6 +543,24 @@ fn admin_row(error: &AdminError) -> Row {
         AdminError::Aside(node) => Row::precondition("NODE_DRAINED")
             .with("node_id", node)
             .next("name another, or take that node back into service first"),
+        AdminError::Silent(node) => Row::precondition("NODE_SILENT")
+            .with("node_id", node)
+            .next("name another, or start that node first"),
+        AdminError::NoSuccessor(_) => Row::precondition("NO_SUCCESSOR")
+            .next("start another voter, or take it back into service, first"),
+        AdminError::NoQuorum { answering, voters } => Row::precondition("NO_QUORUM")
+            .with("answering", answering)
+            .with("needed", voters / 2 + 1)
+            .next("bring silent nodes back first"),
+        AdminError::LastInService(_) => Row::precondition("LAST_IN_SERVICE")
+            .next("start another voter, or take it back into service, before you drain this one"),
+        AdminError::OtherLeads { wanted, leader } => Row::new(
+            Code::FailedPrecondition,
+            "OTHER_LEADS",
+            Disposition::Unknown,
+        )
+        .with("node_id", wanted)
+        .with("leader_id", leader),
         AdminError::NoOtherVoter => Row::precondition("NO_OTHER_VOTER").next("add a voter first"),
         AdminError::Timeout(_) => {
             Row::new(Code::DeadlineExceeded, "DEADLINE", Disposition::Unknown)

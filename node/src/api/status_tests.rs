@@ -514,6 +514,40 @@ fn an_operators_failures_say_what_may_still_happen() {
         ),
         &[],
     );
+    for (error, reason) in [
+        (AdminError::Silent(2), "NODE_SILENT"),
+        (AdminError::Aside(2), "NODE_DRAINED"),
+        (
+            AdminError::NoSuccessor(vec!["node 2 is drained".to_owned()]),
+            "NO_SUCCESSOR",
+        ),
+        (
+            AdminError::NoQuorum {
+                answering: 2,
+                voters: 5,
+            },
+            "NO_QUORUM",
+        ),
+        (AdminError::LastInService(Vec::new()), "LAST_IN_SERVICE"),
+    ] {
+        write(
+            || ApiError::Admin(error.clone()),
+            (Code::FailedPrecondition, reason, "NOT_APPLIED", false),
+            &[],
+        );
+    }
+    let moved = AdminError::OtherLeads {
+        wanted: 2,
+        leader: 3,
+    };
+    let status = ApiError::Admin(moved).into_status(Operation::Write);
+    let message = status.message();
+    assert!(
+        message.starts_with("node 3 leads now, not node 2"),
+        "{message}"
+    );
+    assert!(message.contains("leadership did move"), "{message}");
+    assert!(!message.contains("nothing was applied"), "{message}");
     write(
         || ApiError::Admin(AdminError::Empty),
         (Code::FailedPrecondition, "LOG_EMPTY", "NOT_APPLIED", false),

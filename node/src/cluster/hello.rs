@@ -66,6 +66,32 @@ pub(super) async fn say_hello(
     Ok(response.into_inner())
 }
 
+/// Asks the member `id` who it is, and takes nobody else's answer.
+///
+/// # Errors
+/// What is there instead.
+pub(super) async fn greet_member(
+    own: &LocalIdentity,
+    peers: &Peers,
+    id: NodeId,
+    node: &MemberNode,
+) -> Result<peer::HelloResponse, String> {
+    match say_hello(own, peers, &node.peer_address, Whom::member(id, node)).await {
+        Ok(answer)
+            if answer.cluster_id == own.cluster_id
+                && answer.node_id == id
+                && answer.node_uuid == node.uuid =>
+        {
+            Ok(answer)
+        }
+        Ok(answer) => Err(format!(
+            "node {} ({}) of cluster `{}` answers there",
+            answer.node_id, answer.node_uuid, answer.cluster_id
+        )),
+        Err(status) => Err(status.message().to_owned()),
+    }
+}
+
 /// A peer remembers more of this node than its data directory has.
 #[derive(Debug, thiserror::Error)]
 pub enum StaleDirectory {
@@ -228,12 +254,7 @@ pub async fn exchange_hellos(
                 .filter(|(id, _)| **id != own.node_id)
                 .map(async |(id, node)| {
                     let asked = Instant::now();
-                    let whom = Whom::member(*id, node);
-                    if let Ok(answer) = say_hello(&own, &peers, &node.peer_address, whom).await
-                        && answer.cluster_id == own.cluster_id
-                        && answer.node_id == *id
-                        && answer.node_uuid == node.uuid
-                    {
+                    if let Ok(answer) = greet_member(&own, &peers, *id, node).await {
                         clock.observe(*id, answer.clock_unix_ms, asked.elapsed());
                         partition.note_aside(*id, answer.draining);
                         for history in &answer.histories {

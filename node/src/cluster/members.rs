@@ -12,7 +12,7 @@ use huntlog_proto::peer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::formation::give_cluster;
-use super::hello::{Whom, say_hello};
+use super::hello::{Whom, greet_member, say_hello};
 use super::member_error::MemberError;
 use super::peer_server::PeerState;
 use super::quorum::keeps_quorum;
@@ -249,22 +249,10 @@ impl MemberChanger {
             .iter()
             .filter(|(id, _)| **id != own.node_id)
             .map(async |(id, node)| {
-                let whom = Whom::member(*id, node);
-                let silent =
-                    match say_hello(&own, self.state.peers(), &node.peer_address, whom).await {
-                        Ok(answer)
-                            if answer.cluster_id == own.cluster_id
-                                && answer.node_id == *id
-                                && answer.node_uuid == node.uuid =>
-                        {
-                            return Some(*id);
-                        }
-                        Ok(answer) => format!(
-                            "node {} ({}) of cluster `{}` answers there",
-                            answer.node_id, answer.node_uuid, answer.cluster_id
-                        ),
-                        Err(status) => status.message().to_owned(),
-                    };
+                let silent = match greet_member(&own, self.state.peers(), *id, node).await {
+                    Ok(_) => return Some(*id),
+                    Err(silent) => silent,
+                };
                 let address = &node.peer_address;
                 tracing::warn!(node = id, address, silent, "a member counts as silent");
                 None
@@ -471,11 +459,13 @@ fn check_quorum(
 /// Raft lets a leader commit its own removal, but then nobody leads until an
 /// election: handing over first takes some milliseconds instead.
 async fn hand_over(partition: &Partition) -> MemberError {
-    match partition.transfer_leader(None).await {
-        Ok(leader) => match partition.effective_members().nodes.remove(&leader) {
-            Some(node) => MemberError::HandedOver { leader, node },
-            None => MemberError::NotLeader(partition.id()),
-        },
+    match partition.give_up_leadership().await {
+        Ok(leader) | Err(AdminError::OtherLeads { leader, .. }) => {
+            match partition.effective_members().nodes.remove(&leader) {
+                Some(node) => MemberError::HandedOver { leader, node },
+                None => MemberError::NotLeader(partition.id()),
+            }
+        }
         Err(AdminError::NotLeader(id)) => MemberError::NotLeader(id),
         Err(error) => MemberError::NotHandedOver(error.to_string()),
     }

@@ -11,7 +11,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::Precondition;
 use openraft::{ChangeMembers, Instant as _, ServerState};
 
-use super::Partition;
+use super::{AdminError, Partition};
 use crate::raft::{LogId, MemberNode, NodeId, StoredMembership, retired_ids};
 
 /// A change of the membership, in openraft's terms.
@@ -206,9 +206,10 @@ impl Partition {
                 Ok(successor) => self.hand_leadership_to(successor).await,
                 Err(error) => Err(error),
             };
-            return handed
-                .map(drop)
-                .map_err(|error| ProposeError::Unfinished(error.to_string()));
+            return match handed {
+                Ok(_) | Err(AdminError::OtherLeads { .. }) => Ok(()),
+                Err(error) => Err(ProposeError::Unfinished(error.to_string())),
+            };
         }
         let nobody = MembersChange::AddVoterIds(BTreeSet::new());
         self.propose_members(nobody, members.log_id).await

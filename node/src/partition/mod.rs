@@ -131,6 +131,35 @@ pub enum AdminError {
     /// The node named is drained.
     #[error("node {0} is drained; nothing was changed")]
     Aside(NodeId),
+    /// The node named does not answer.
+    #[error("node {0} does not answer; nothing was changed")]
+    Silent(NodeId),
+    /// No other voter can take over.
+    #[error("no other voter can lead: {}; nothing was changed", .0.join(", "))]
+    NoSuccessor(Vec<String>),
+    /// Too few voters answer to elect anybody.
+    #[error(
+        "of {voters} voters only {answering} answer, too few to elect a leader; nothing was changed"
+    )]
+    NoQuorum {
+        /// Those that answer, this node included.
+        answering: usize,
+        /// All.
+        voters: usize,
+    },
+    /// The node is the last one that can lead.
+    #[error("no other voter is in service: {}; nothing was changed", .0.join(", "))]
+    LastInService(Vec<String>),
+    /// Leadership has moved, to another node than was meant.
+    #[error(
+        "node {leader} leads now, not node {wanted}, which did not take over in time: leadership did move; look at the status, then repeat the request if that node is still to lead"
+    )]
+    OtherLeads {
+        /// Who was to lead.
+        wanted: NodeId,
+        /// Who does.
+        leader: NodeId,
+    },
     /// There is nobody to hand leadership to.
     #[error("this node is the only voter: there is nobody to hand leadership to")]
     NoOtherVoter,
@@ -390,26 +419,32 @@ impl Partition {
         metrics.membership_config.get_node(&id).cloned()
     }
 
-    /// Hands leadership to `to`, or to the follower that is most up to date,
-    /// and answers once this node sees another lead. What is in flight is applied
-    /// first, and what comes meanwhile held, and then refused as not appended: a
-    /// successor that lacks something would leave leadership to an election.
+    /// Hands leadership to the one of `successors` that is most up to date, and
+    /// answers once this node sees it lead. What is in flight is applied first, and
+    /// what comes meanwhile held, and then refused as not appended: a successor
+    /// that lacks something would leave leadership to an election.
     ///
     /// # Errors
-    /// When this node does not lead, `to` is no voter or drained, or it takes
-    /// longer than [`limits::LEADER_TRANSFER_TIMEOUT`].
-    pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, AdminError> {
+    /// When this node does not lead, none of `successors` is another voter, another
+    /// node leads in the end, or none does within
+    /// [`limits::LEADER_TRANSFER_TIMEOUT`].
+    pub async fn transfer_leader(
+        &self,
+        successors: &BTreeSet<NodeId>,
+    ) -> Result<NodeId, AdminError> {
         let voters = self.voters();
-        let target = match to {
-            None => self.successor(&voters)?,
-            Some(_) if self.leadership() != Leadership::Local => {
-                return Err(AdminError::NotLeader(self.id));
-            }
-            Some(to) if to == self.node_id => return Ok(to),
-            Some(to) if self.aside.others().contains(&to) => return Err(AdminError::Aside(to)),
-            Some(to) if voters.contains(&to) => to,
-            Some(to) => return Err(AdminError::NoVoter(to)),
-        };
+        let successors = successors.intersection(&voters).copied().collect();
+        let target = self.successor(&successors)?;
+        self.hand_leadership_to(target).await
+    }
+
+    /// Hands leadership to whoever is most fit for it, a node that stands aside
+    /// rather than nobody: for a leader that goes in any case.
+    ///
+    /// # Errors
+    /// As [`Self::transfer_leader`].
+    pub async fn give_up_leadership(&self) -> Result<NodeId, AdminError> {
+        let target = self.successor(&self.voters())?;
         self.hand_leadership_to(target).await
     }
 
@@ -438,7 +473,8 @@ impl Partition {
     }
 
     async fn hand_leadership_to(&self, target: NodeId) -> Result<NodeId, AdminError> {
-        let mut metrics = self.raft.server_metrics();
+        let mut metrics = self.raft.metrics();
+        let term = metrics.borrow_watched().current_term;
         // Until another leads: openraft takes nothing more in any case.
         let held = self.hold_appends().await;
         if held.is_none() {
@@ -456,10 +492,14 @@ impl Partition {
         let limit = limits::LEADER_TRANSFER_TIMEOUT;
         let changed = async {
             loop {
-                if let Some(leader) = metrics.borrow_watched().current_leader
-                    && leader != self.node_id
                 {
-                    return Ok(leader);
+                    let state = metrics.borrow_watched();
+                    // This node itself may be elected again.
+                    if let Some(leader) = state.current_leader
+                        && (leader != self.node_id || state.current_term > term)
+                    {
+                        return Ok(leader);
+                    }
                 }
                 metrics
                     .changed()
@@ -467,9 +507,16 @@ impl Partition {
                     .map_err(|error| AdminError::Stopped(format!("{error:?}")))?;
             }
         };
-        tokio::time::timeout(limit, changed)
+        let leader = tokio::time::timeout(limit, changed)
             .await
-            .map_err(|_| AdminError::Timeout(limit))?
+            .map_err(|_| AdminError::Timeout(limit))??;
+        match leader == target {
+            true => Ok(leader),
+            false => Err(AdminError::OtherLeads {
+                wanted: target,
+                leader,
+            }),
+        }
     }
 
     /// Holds back what is submitted from now on as long as the answer is kept, once
@@ -619,8 +666,10 @@ impl Partition {
                 "some appends were still in flight; their outcome is unknown to their callers"
             );
         }
-        match self.transfer_leader(None).await {
-            Ok(leader) => tracing::info!(partition = self.id, leader, "leadership handed over"),
+        match self.give_up_leadership().await {
+            Ok(leader) | Err(AdminError::OtherLeads { leader, .. }) => {
+                tracing::info!(partition = self.id, leader, "leadership handed over");
+            }
             Err(AdminError::NotLeader(_) | AdminError::NoOtherVoter) => {}
             Err(error) => {
                 tracing::warn!(partition = self.id, %error, "leadership was not handed over");

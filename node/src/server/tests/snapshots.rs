@@ -1,5 +1,7 @@
 //! A node that has less than the log of the others begins with a snapshot.
 
+use std::collections::BTreeSet;
+
 use huntlog_proto::v1;
 use huntlog_proto::v1::event_service_client::EventServiceClient;
 use huntlog_proto::v1::subscribe_request::Start;
@@ -184,7 +186,7 @@ async fn a_follower_that_was_away_for_long_is_sent_a_snapshot() {
         assert_eq!(digest(&nodes, id), expected, "node {id}, I7");
     }
     leader
-        .transfer_leader(Some(away))
+        .transfer_leader(&BTreeSet::from([away]))
         .await
         .expect("it has everything");
     nodes.ready(away).await;

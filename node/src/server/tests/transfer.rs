@@ -1,5 +1,6 @@
 //! Leadership is handed over under load.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
@@ -69,7 +70,7 @@ async fn a_transfer_under_load_leaves_no_outcome_unknown() {
         let before = answers.applied.load(Ordering::Relaxed);
         let leader = nodes.partition(nodes.leader());
         let named = nodes.followers()[0];
-        let next = leader.transfer_leader(Some(named)).await;
+        let next = leader.transfer_leader(&BTreeSet::from([named])).await;
         assert_eq!(next.expect("handed over"), named);
         nodes.ready(named).await;
         let goes_on = async {

@@ -23,6 +23,12 @@ pub struct NodeReport {
 }
 
 impl NodeReport {
+    /// The cluster it belongs to, if it answers and belongs to any.
+    fn cluster_id(&self) -> Option<&str> {
+        let status = self.status.as_ref().ok()?;
+        Some(status.cluster_id.as_str()).filter(|id| !id.is_empty())
+    }
+
     /// Its state in this partition.
     pub fn partition(&self, partition: u32) -> Option<&proto::PartitionStatus> {
         let status = self.status.as_ref().ok()?;
@@ -101,8 +107,13 @@ pub async fn run(
             status(client.partition(), format, &reports)
         }
         ClusterCommand::Health => {
+            let given = client.known_nodes();
             let reports = survey(client, options).await?;
-            health(client.partition(), format, &reports)
+            let meant = given.iter().find_map(|address| {
+                let report = reports.iter().find(|report| report.address == *address)?;
+                Some(report.cluster_id()?.to_owned())
+            });
+            health(client.partition(), format, &reports, meant.as_deref())
         }
         ClusterCommand::Init { members } => init(client, format, members).await,
     }
@@ -149,6 +160,7 @@ fn status(partition: u32, format: Format, reports: &[NodeReport]) -> Result<(), 
             "TERM#",
             "LEADER#",
             "READY",
+            "DRAINED",
             "LAST#",
             "COMMITTED#",
             "APPLIED#",
@@ -169,7 +181,7 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
     let dash = || "-".to_owned();
     let Ok(node) = &report.status else {
         let mut row = vec![dash(), report.address.clone(), "unreachable".to_owned()];
-        row.resize_with(13, dash);
+        row.resize_with(14, dash);
         return row;
     };
     let Some(p) = report.partition(partition) else {
@@ -178,7 +190,7 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
             report.address.clone(),
             "no partition".into(),
         ];
-        row.resize_with(13, dash);
+        row.resize_with(14, dash);
         return row;
     };
     vec![
@@ -187,7 +199,8 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
         role(p),
         p.term.to_string(),
         p.leader_id.to_string(),
-        if p.ready { "yes" } else { "no" }.to_owned(),
+        yes_or_no(p.ready),
+        yes_or_no(node.draining),
         p.last_log_index.to_string(),
         p.committed_log_index.to_string(),
         p.applied_log_index.to_string(),
@@ -196,6 +209,10 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
         p.sessions.to_string(),
         node.version.clone(),
     ]
+}
+
+pub fn yes_or_no(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
 }
 
 fn role(partition: &proto::PartitionStatus) -> String {
@@ -242,18 +259,33 @@ fn node_json(report: &NodeReport) -> Value {
     })
 }
 
-fn health(partition: u32, format: Format, reports: &[NodeReport]) -> Result<(), Failure> {
+/// Whether the nodes of the cluster that is `meant`, that of the first endpoint
+/// which belongs to any, are well, and whether there are others among them.
+fn health(
+    partition: u32,
+    format: Format,
+    reports: &[NodeReport],
+    meant: Option<&str>,
+) -> Result<(), Failure> {
     let mut faults = Vec::new();
     let mut leaders = BTreeSet::new();
     for report in reports {
         match (&report.status, report.partition(partition)) {
             (Err(error), _) => faults.push(format!("{}: {error}", report.address)),
+            (Ok(status), _) if report.cluster_id().is_some_and(|id| Some(id) != meant) => {
+                faults.push(format!(
+                    "{}: node {} belongs to another cluster, {}; this one is {}",
+                    report.address,
+                    status.node_id,
+                    status.cluster_id,
+                    meant.unwrap_or_default()
+                ));
+            }
             (Ok(_), None) => faults.push(format!("{}: has no partition", report.address)),
             (Ok(_), Some(p)) => {
                 if report.status.as_ref().is_ok_and(|status| status.draining) {
                     faults.push(format!("{}: drained", report.address));
-                }
-                if !p.ready {
+                } else if !p.ready {
                     faults.push(format!("{}: not ready", report.address));
                 }
                 leaders.insert(p.leader_id);

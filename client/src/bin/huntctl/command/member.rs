@@ -6,6 +6,7 @@ use std::time::Duration;
 use huntlog_client::{CallError, Client, Reason, proto};
 use serde_json::{Value, json};
 
+use super::cluster::yes_or_no;
 use crate::args::{MemberCommand, NewNode};
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -142,6 +143,7 @@ async fn list(client: &Client, format: Format) -> Result<(), Failure> {
     let columns = [
         "NODE#",
         "ROLE",
+        "DRAINED",
         "PEER ADDRESS",
         "CLIENT ADDRESS",
         "LAG#",
@@ -181,6 +183,7 @@ fn row(list: &proto::ListMembersResponse, member: &proto::Member) -> Vec<String>
     vec![
         member.node_id.to_string(),
         role(list, member).to_owned(),
+        yes_or_no(member.draining),
         member.peer_address.clone(),
         member.client_address.clone(),
         text(lag.filter(|_| !leads).map(|lag| lag.to_string())),
@@ -200,6 +203,7 @@ pub fn member_json(member: &proto::Member) -> Value {
         "client_address": member.client_address,
         "peer_address": member.peer_address,
         "voter": member.voter,
+        "draining": member.draining,
         "matched_log_index": member.matched_log_index,
         "since_contact_ms": contact_ms(member).map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
     })

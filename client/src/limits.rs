@@ -48,6 +48,10 @@ pub const UNAVAILABLE_BACKOFF_MAX: Duration = Duration::from_millis(100);
 /// Longest delay after a refusal for want of room.
 pub const OVERLOAD_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// An open stream may always be silent for this long: a node says every second
+/// that it has nothing to bring.
+pub const STREAM_SILENCE_MIN: Duration = Duration::from_secs(3);
+
 /// How long an unreachable node is left alone while another can be tried:
 /// doubled with each failure in a row, from the first to the second.
 pub const SUSPECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));

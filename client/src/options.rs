@@ -18,7 +18,7 @@ pub struct ClientOptions {
     /// How long connecting to one node may take.
     pub connect_timeout: Duration,
     /// How long a node may leave an append or a stream without any answer
-    /// before another is tried.
+    /// before another is tried; an open stream of events at least three seconds.
     pub answer_timeout: Duration,
     /// Bytes of events taken from the program and not yet resolved; past it,
     /// appending waits. At least one batch (4 MiB).

@@ -9,6 +9,7 @@ use tonic::{Response, Status, Streaming};
 use crate::backoff::Backoff;
 use crate::cluster::{Attempt, Cluster};
 use crate::error::{CallError, Refusal};
+use crate::limits;
 use crate::status::{is_transient, transport_refusal};
 
 #[derive(Debug)]
@@ -97,6 +98,8 @@ impl<M> Pages<M> {
             self.stream = Some(response.into_inner());
         }
         let stream = self.stream.as_mut().expect("made above");
+        // A stream that has nothing to bring says so every second.
+        let wait = wait.max(limits::STREAM_SILENCE_MIN);
         let message = in_time(&self.cluster, &self.address, wait, stream.message()).await?;
         self.cluster.succeeded(&self.address);
         Ok(message.map_or_else(

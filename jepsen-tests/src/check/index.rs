@@ -71,12 +71,18 @@ impl<'a> Key<'a> {
             .map(|&position| &self.appends[position])
     }
 
+    /// The first offset that is still kept, as far as a read has said.
+    pub(super) fn first_kept(&self) -> u64 {
+        let given_up = self.reads.iter().filter(|read| read.op.given_up);
+        given_up.map(|read| read.op.from).max().unwrap_or_default()
+    }
+
     /// The last whole read that began after every append was acknowledged.
     pub(super) fn final_read(&self) -> Option<&Operation<'a, Read>> {
         let last = self.appends.iter().filter_map(Operation::ok).max();
         self.reads
             .iter()
-            .filter(|read| read.ok().is_some() && read.op.from == 0)
+            .filter(|read| read.ok().is_some() && (read.op.from == 0 || read.op.given_up))
             .filter(|read| last.is_none_or(|last| read.invoked > last))
             .max_by_key(|read| read.invoked)
     }

@@ -36,7 +36,15 @@ fn in_final_read(
         ));
         return;
     };
-    let there: BTreeSet<u64> = read.op.entries.iter().flatten().map(|&(_, v)| v).collect();
+    let mut there: BTreeSet<u64> = read.op.entries.iter().flatten().map(|&(_, v)| v).collect();
+    // What is kept no more was read before it was given up.
+    let read_before = key.reads.iter().filter(|read| read.ok().is_some());
+    let given_up = read_before.flat_map(|read| read.op.entries.iter().flatten());
+    there.extend(
+        given_up
+            .filter(|(offset, _)| *offset < read.op.from)
+            .map(|&(_, value)| value),
+    );
     for append in key.appends.iter().filter(|append| append.ok().is_some()) {
         if !there.contains(&append.op.v) {
             let what = format!(
@@ -69,8 +77,11 @@ fn in_drained_subscription(
         return;
     };
     let last = polls.last().map(|poll| poll.event);
+    // A subscription that was behind what was given up could not have it.
+    let first_kept = key.first_kept();
     for append in key.appends.iter().filter(|append| append.ok().is_some()) {
-        if !values.contains(&append.op.v) {
+        let kept = append.op.offset.is_none_or(|offset| offset >= first_kept);
+        if kept && !values.contains(&append.op.v) {
             let what = format!(
                 "value {} of {name}, acknowledged, was never delivered to subscription {sub}, which was given most",
                 append.op.v
@@ -84,7 +95,7 @@ fn in_drained_subscription(
 #[cfg(test)]
 mod tests {
     use super::super::Invariant::I2;
-    use super::super::script::{assert_insufficient, assert_violates};
+    use super::super::script::{assert_insufficient, assert_violates, judged};
 
     #[test]
     fn an_acknowledged_value_that_the_final_read_lacks() {
@@ -137,5 +148,28 @@ mod tests {
              1 ok read h 0 = 0:17",
             "no subscription to h",
         );
+    }
+
+    #[test]
+    fn what_was_read_before_it_was_given_up_is_not_lost() {
+        let script = |early: &str, late: &str| {
+            format!(
+                "0 > append h p0 1 17
+                 0 ok append h p0 1 17 @0
+                 0 > append h p0 2 18
+                 0 ok append h p0 2 18 @1
+                 1 > read h 0
+                 1 ok read h 0 = {early}
+                 0 > append h p0 3 19
+                 0 ok append h p0 3 19 @2
+                 1 > read h 2 given-up
+                 1 ok read h 2 given-up = {late}
+                 2 > poll h s.1
+                 2 ok poll h s.1 = 2:19"
+            )
+        };
+        assert_eq!(judged(&script("0:17 1:18", "2:19")).violations, []);
+        assert_violates(I2, &script("0:17 1:18", "end=2"));
+        assert_violates(I2, &script("0:17", "2:19"));
     }
 }

@@ -5,6 +5,7 @@
 //! 0 > append h p0 1 17 e5         0 ok append h p0 1 17 e5 @0
 //! 0 > append h p0 1 17 b2         0 ok append h p0 1 17 b2 @0
 //! 1 > read h 0                    1 ok read h 0 = 0:17 1:18 end=2
+//! 1 > read h 7 given-up           1 ok read h 7 given-up = 7:24
 //! 1 > stale h 0 1                 1 ok stale h 0 1 = 0:17
 //! 2 > poll h s                    2 ok poll h s = 0:17
 //! 0 > open p0                     0 ok open p0 5 0 fresh
@@ -114,6 +115,7 @@ fn op(f: &str, words: &[&str], answer: Option<&str>) -> Op {
             key: words[0].to_owned(),
             from: number(words[1]),
             node: None,
+            given_up: is("given-up"),
             entries,
             end,
         }),

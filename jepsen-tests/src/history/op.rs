@@ -51,6 +51,11 @@ pub struct Append {
     pub offset: Option<u64>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// A linearizable read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,6 +67,10 @@ pub struct Read {
     /// Which node was asked, if it was a certain one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<u64>,
+    /// What is before `from` is kept no more, as the retention says: this is a
+    /// read of everything that is.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub given_up: bool,
     /// Answer: (offset, value) from `from` on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entries: Option<Vec<(u64, u64)>>,

@@ -69,6 +69,7 @@ fn what_is_written_is_read_again() {
             key: "h".to_owned(),
             from: 1,
             node: Some(3),
+            given_up: false,
             entries: Some(vec![(1, 7), (2, 9)]),
             end: Some(3),
         }),

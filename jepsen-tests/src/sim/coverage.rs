@@ -25,6 +25,8 @@ pub(super) struct Coverage {
     pub(super) stale_reads: u64,
     pub(super) polls: u64,
     pub(super) claims: u64,
+    /// Reads and subscriptions of what the retention has given up.
+    pub(super) given_up: u64,
     pub(super) leaders: u64,
     pub(super) torn_tails: u64,
     pub(super) frames_rewritten: u64,
@@ -63,6 +65,7 @@ impl Coverage {
             ("stale_reads", self.stale_reads),
             ("polls", self.polls),
             ("claims", self.claims),
+            ("given_up", self.given_up),
             ("leaders", self.leaders),
             ("torn_tails", self.torn_tails),
             ("frames_rewritten", self.frames_rewritten),

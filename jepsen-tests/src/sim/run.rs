@@ -67,7 +67,7 @@ pub fn run(plan: Plan) -> (Outcome, History) {
     let setup = Setup {
         snapshot_bytes: 20_000 << random.below(6),
         snapshot_every: Duration::from_secs(2 + random.below(20)),
-        retention_bytes: random.one_in(2).then(|| 600_000 + random.below(1_500_000)),
+        retention_bytes: random.one_in(3).then(|| 100_000 + random.below(500_000)),
         limits: limits(&mut random),
     };
     let usual = Link {
@@ -82,14 +82,10 @@ pub fn run(plan: Plan) -> (Outcome, History) {
         };
         Middlebox::new(Random::new(plan.seed, 4), mischief)
     });
-    let mut world = World::new(
-        plan.seed,
-        setup,
-        usual,
-        trace.clone(),
-        operator(&mut random),
-        middlebox,
-    );
+    // Winners are read from the start, which is not there for ever.
+    let treasures = setup.retention_bytes.is_none();
+    let operator = operator(&mut random, treasures);
+    let mut world = World::new(plan.seed, setup, usual, trace.clone(), operator, middlebox);
     let ids: Vec<u64> = (1..=nodes).collect();
     *world.shared.members.lock() = ids.clone();
     for id in &ids {
@@ -177,8 +173,9 @@ fn limits(random: &mut Random) -> Limits {
     limits
 }
 
-fn operator(random: &mut Random) -> Arc<Operator> {
-    let limits = (0..random.below(4)).map(|_| 1 + random.below(2)).collect();
+fn operator(random: &mut Random, treasures: bool) -> Arc<Operator> {
+    let count = if treasures { random.below(4) } else { 0 };
+    let limits = (0..count).map(|_| 1 + random.below(2)).collect();
     Arc::new(Operator {
         keys: 1 + random.below(3),
         limits,

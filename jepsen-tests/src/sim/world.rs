@@ -108,6 +108,8 @@ impl World {
             seen: Arc::new(Mutex::new(Seen::default())),
             acknowledged: Arc::default(),
             hit: Arc::default(),
+            opened: Arc::default(),
+            places: Arc::default(),
             forgotten: setup.expires_sessions().then(Arc::default),
         };
         Self {

@@ -8,7 +8,7 @@ mod reader;
 mod subscriber;
 mod watcher;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use huntlog_client::proto::{CommittedEvent, event::Kind};
-use huntlog_client::{ByteStream, Client, ClientOptions, Dialer};
+use huntlog_client::{ByteStream, CallError, Client, ClientOptions, Dialer};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -63,6 +63,10 @@ pub(super) struct Shared {
     /// Whether this world's sessions are forgotten within a run, and then begin
     /// anew: how often each has.
     pub(super) forgotten: Option<Arc<Mutex<BTreeMap<String, u64>>>>,
+    /// How far the reader that is furthest has read each key.
+    pub(super) places: Arc<Mutex<Places>>,
+    /// Under which names of the history sessions have been opened.
+    pub(super) opened: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Shared {
@@ -73,6 +77,19 @@ impl Shared {
     /// Takes down that a client was told that it has something in this entry.
     fn note_acknowledged(&self, log_index: u64) {
         self.acknowledged.fetch_max(log_index, Ordering::Relaxed);
+    }
+
+    /// How far the reader that is furthest has read `key`.
+    fn furthest(&self, key: &str) -> Place {
+        self.places.lock().get(key).copied().unwrap_or_default()
+    }
+
+    fn note_read(&self, key: &str, place: Place) {
+        let mut places = self.places.lock();
+        let furthest = places.entry(key.to_owned()).or_default();
+        if place.offset > furthest.offset {
+            *furthest = place;
+        }
     }
 
     /// What a session is called in the history: one that was forgotten and has
@@ -185,3 +202,8 @@ struct Place {
 }
 
 type Places = BTreeMap<String, Place>;
+
+/// Whether what was asked for is kept no more, as the retention says.
+fn is_given_up(error: &CallError) -> bool {
+    matches!(error, CallError::Refused(refusal) if refusal.reason.as_str() == "OUT_OF_RANGE")
+}

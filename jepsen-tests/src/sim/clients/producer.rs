@@ -39,8 +39,6 @@ pub(in crate::sim) struct Disk {
     /// By sequence: what was sent and may have been applied.
     pub(in crate::sim) sent: BTreeMap<u64, Sent>,
     pub(in crate::sim) values: u64,
-    /// Under which name the session was last opened.
-    opened: Option<String>,
     /// The first append after the healing was acknowledged.
     pub(in crate::sim) alive: bool,
     pub(in crate::sim) idle: bool,
@@ -59,7 +57,6 @@ impl Disk {
             random,
             sent: BTreeMap::new(),
             values: 0,
-            opened: None,
             alive: false,
             idle: true,
         }
@@ -142,7 +139,8 @@ impl Producer {
             })
         };
         shared.coverage.lock().sessions_opened += 1;
-        let known = self.disk.lock().opened.replace(name.clone()) == Some(name.clone());
+        // Whoever shares the session may have opened it.
+        let known = !shared.opened.lock().insert(name.clone());
         let name = match &shared.forgotten {
             Some(forgotten) if known && producer.is_fresh() => {
                 invoked.info("the session was forgotten, and begins anew");
@@ -150,7 +148,7 @@ impl Producer {
                 shared.coverage.lock().sessions_forgotten += 1;
                 let name = shared.historic(&self.session);
                 self.disk.lock().sent.clear();
-                self.disk.lock().opened = Some(name.clone());
+                shared.opened.lock().insert(name.clone());
                 let again = recording.invoke(opened(name.clone()));
                 again.ok(opened(name.clone()));
                 name

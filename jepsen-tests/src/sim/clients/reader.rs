@@ -1,5 +1,6 @@
 //! A reader: of any node, linearizable or stale.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +10,9 @@ use futures::future::BoxFuture;
 use huntlog_client::proto::{Consistency, ReadRequest, Stale, consistency::Level};
 use parking_lot::Mutex;
 
-use super::{Phase, Place, Places, Program, Shared, claim_key, entry_of, log_key, only};
+use super::{
+    Phase, Place, Places, Program, Shared, claim_key, entry_of, is_given_up, log_key, only,
+};
 use crate::history::{Op, Read, StaleRead, Who};
 use crate::sim::random::Random;
 use huntlog_client::proto::effect::Effect;
@@ -25,6 +28,8 @@ pub(in crate::sim) struct Reader {
 pub(in crate::sim) struct Disk {
     random: Random,
     places: Places,
+    /// Keys of which the beginning is kept no more.
+    given_up: BTreeSet<String>,
     /// Keys read whole once everything was healed and quiet.
     finished: u64,
 }
@@ -34,6 +39,7 @@ impl Disk {
         Self {
             random,
             places: Places::new(),
+            given_up: BTreeSet::new(),
             finished: 0,
         }
     }
@@ -73,7 +79,7 @@ impl Reader {
         stale: bool,
         whole: Option<u64>,
     ) -> bool {
-        let (client, node, place) = {
+        let (client, node, place, given_up) = {
             let mut disk = self.disk.lock();
             let members = shared.members.lock().clone();
             // Where something is broken there is more to be seen.
@@ -85,13 +91,15 @@ impl Reader {
                 None => *disk.random.pick(&members),
             };
             let known = disk.places.get(key).copied().unwrap_or_default();
-            let place = if whole.is_some() || disk.random.one_in(8) {
-                Place::default()
-            } else {
-                known
+            let from_the_start = whole.is_some() || disk.random.one_in(8);
+            let given_up = from_the_start && disk.given_up.contains(key);
+            let place = match from_the_start {
+                true if given_up => shared.furthest(key),
+                true => Place::default(),
+                false => known,
             };
             let client = shared.connect(ip, Some(node), &mut disk.random);
-            (client, node, place)
+            (client, node, place, given_up)
         };
         let mut recording = shared.recorder.client();
         let op = move |key: &str, entries: Option<Vec<(u64, u64)>>, end| {
@@ -110,6 +118,7 @@ impl Reader {
                     key,
                     from: place.entries,
                     node: Some(node),
+                    given_up,
                     entries,
                     end,
                 })
@@ -135,6 +144,12 @@ impl Reader {
                 Ok(Some(page)) => entries.extend(page.iter().filter_map(entry_of)),
                 Ok(None) => break,
                 Err(error) => {
+                    if is_given_up(&error) {
+                        let mut disk = self.disk.lock();
+                        disk.given_up.insert(key.to_owned());
+                        disk.places.insert(key.to_owned(), shared.furthest(key));
+                        shared.coverage.lock().given_up += 1;
+                    }
                     invoked.info(error);
                     return false;
                 }
@@ -156,6 +171,7 @@ impl Reader {
             entries: end,
         };
         self.disk.lock().places.insert(key.to_owned(), place);
+        shared.note_read(key, place);
         true
     }
 

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use huntlog_client::Start;
 use parking_lot::Mutex;
 
-use super::{Phase, Program, Shared, entry_of, only};
+use super::{Phase, Program, Shared, entry_of, is_given_up, only};
 use crate::history::{Op, Poll};
 use crate::sim::random::Random;
 
@@ -22,6 +22,8 @@ pub(in crate::sim) struct Subscriber {
 pub(in crate::sim) struct Disk {
     random: Random,
     next_offset: u64,
+    /// How often it had to go on behind something that was given up.
+    gaps: u64,
     /// Where the log ended when nothing was appended any more.
     end_offset: Option<u64>,
 }
@@ -31,6 +33,7 @@ impl Disk {
         Self {
             random,
             next_offset: 0,
+            gaps: 0,
             end_offset: None,
         }
     }
@@ -51,9 +54,10 @@ impl Program for Subscriber {
                 (client, disk.next_offset)
             };
             let op = |entries| {
+                let gaps = self.disk.lock().gaps;
                 Op::Poll(Poll {
                     key: self.key.clone(),
-                    sub: format!("s{}", self.serial),
+                    sub: format!("s{}.{gaps}", self.serial),
                     entries,
                 })
             };
@@ -71,6 +75,13 @@ impl Program for Subscriber {
                         invoked.ok(op(Some(entries)));
                     }
                     Err(error) => {
+                        if is_given_up(&error) {
+                            from = shared.furthest(&self.key).offset;
+                            let mut disk = self.disk.lock();
+                            disk.next_offset = from;
+                            disk.gaps += 1;
+                            shared.coverage.lock().given_up += 1;
+                        }
                         invoked.info(error);
                         tokio::time::sleep(Duration::from_millis(50)).await;
                         subscription = client.subscribe(Start::Offset(from), only(&self.key));

@@ -341,7 +341,7 @@ fn index(index: &IndexInspection) -> Table {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use huntlog_storage::{LogEntry, LogId, Options, Storage};
+    use huntlog_storage::{Identity, LogEntry, LogId, Options, Storage};
     use std::path::Path;
     use std::sync::mpsc;
 
@@ -362,6 +362,14 @@ mod tests {
 
     fn sample(dir: &Path) {
         let (storage, _) = Storage::open(dir, Options::default()).expect("opened");
+        let identity = Identity {
+            cluster_id: "c-1".to_owned(),
+            cluster_name: "test".to_owned(),
+            node_id: 1,
+            node_uuid: "0190".to_owned(),
+            members: Vec::new().into(),
+        };
+        storage.save_identity(&identity).expect("saved");
         let entries = (0..5).map(|index| LogEntry {
             id: LogId {
                 term: 3,

@@ -99,8 +99,9 @@ impl Shared {
     /// Records the first fatal error and tells whoever waits.
     pub(crate) fn fail(&self, error: FatalError) -> FatalError {
         if self.fatal.set(error.clone()).is_ok() {
-            // An index that is damaged on a disk that works is closed as usual.
+            // On a disk that works, full or not, the index is closed as usual.
             if !matches!(error, FatalError::IndexDamaged { .. })
+                && !error.is_disk_full()
                 && let Some(index) = &*self.index.read()
             {
                 index.forget();

@@ -698,6 +698,54 @@ fn an_identity_is_kept_and_defended() {
     );
 }
 
+/// Whoever lost it could vote twice under a new one, or serve what is another cluster's. Before the first vote there is
+/// nothing to lose: a node that was killed before it wrote its identity down mints one when it is started again.
+#[test]
+fn a_lost_identity_is_damage_once_there_is_a_vote_or_an_entry() {
+    type Write = fn(&Storage);
+    let writes: [(Write, bool); 3] = [
+        (|_| {}, false),
+        (
+            |storage| {
+                let log = storage.partition(0);
+                wait(storage, |done| log.save_vote(vote(1), done)).unwrap();
+            },
+            true,
+        ),
+        (
+            |storage| append(storage, &storage.partition(7), entries(1, 0..3)),
+            true,
+        ),
+    ];
+    for (write, is_used) in writes {
+        let dir = tempfile::tempdir().unwrap();
+        let (storage, _) = Storage::open(dir.path(), small_segments()).unwrap();
+        common::identify(&storage);
+        write(&storage);
+        storage.close().unwrap();
+        let identity = dir.path().join("identity");
+        let saved = std::fs::read(&identity).unwrap();
+        std::fs::remove_file(&identity).unwrap();
+        for _ in 0..2 {
+            match Storage::open(dir.path(), small_segments()) {
+                Ok((storage, _)) => {
+                    assert!(!is_used);
+                    assert_eq!(storage.identity(), None);
+                    storage.close().unwrap();
+                }
+                Err(OpenError::Damaged { file, what, .. }) => {
+                    assert!(is_used);
+                    assert!(file.ends_with("identity"), "{file}");
+                    assert!(what.contains("missing, though the log is in use"), "{what}");
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        std::fs::write(&identity, saved).unwrap();
+        Storage::open(dir.path(), small_segments()).unwrap();
+    }
+}
+
 #[test]
 fn a_newer_data_version_is_refused_and_a_missing_one_is_damage() {
     let dir = tempfile::tempdir().unwrap();

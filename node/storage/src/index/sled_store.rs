@@ -60,17 +60,14 @@ impl SledStore {
         run: impl FnOnce(&sled::Db) -> sled::Result<T>,
     ) -> Result<T, IndexFault> {
         let db = self.db.as_ref().expect("only dropping takes it out");
-        let result = guarded(operation, || run(db));
-        if let Err(IndexFault::Disk { .. }) = result {
-            self.forget();
-        }
-        result
+        guarded(operation, || run(db))
     }
 }
 
 impl Drop for SledStore {
     /// Dropping the database writes what it still holds and syncs, and panics when the disk refuses. After the disk has
-    /// failed nothing is asked of it again: the process ends, and the system takes back its memory and its lock.
+    /// failed nothing is asked of it again: the process ends, and the system takes back its memory and its lock. While a
+    /// directory is opened it is dropped whatever happens: what it holds would keep the space that a rebuild needs.
     fn drop(&mut self) {
         let Some(db) = self.db.take() else { return };
         if *self.forgotten.get_mut() {
@@ -170,13 +167,10 @@ impl KeyValue for SledStore {
         fs::File::open(&path)
             .and_then(|file| file.sync_data())
             .and_then(|()| fs::File::open(&self.dir)?.sync_all())
-            .map_err(|error| {
-                self.forget();
-                IndexFault::Disk {
-                    operation: "fdatasync",
-                    kind: error.kind(),
-                    reason: error.to_string(),
-                }
+            .map_err(|error| IndexFault::Disk {
+                operation: "fdatasync",
+                kind: error.kind(),
+                reason: error.to_string(),
             })
     }
 

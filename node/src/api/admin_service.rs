@@ -13,14 +13,13 @@ use super::call::Call;
 use super::context::{NodeContext, Route, ServedPartition};
 use super::error::ApiError;
 use super::forward::forward_unary;
-use super::page::{cut, page};
 use super::reading::{duration_to_proto, read_mark};
 use super::replica_status::{MemberStatus, RaftStatus};
 use super::status::Operation;
 use crate::admin_http::{HealthState, Trouble, TroubleKind};
 use crate::cluster::{step_aside, transfer_leader};
 use crate::raft::NodeId;
-use crate::wire::{ReadLevel, session_to_proto, timestamp_of_ms};
+use crate::wire::{ReadLevel, cut, page, session_to_proto, timestamp_of_ms};
 
 /// Serves `AdminService`.
 pub struct AdminApi {

@@ -135,7 +135,9 @@ impl fmt::Display for Refusal {
         } else {
             write!(f, "{}: {}", self.reason, self.message)?;
         }
-        for (field, fault) in &self.violations {
+        // The message spells out the first few itself.
+        let told = |fault: &str| self.message.contains(fault);
+        for (field, fault) in self.violations.iter().filter(|(_, fault)| !told(fault)) {
             write!(f, "; {field}: {fault}")?;
         }
         Ok(())
@@ -336,4 +338,30 @@ pub enum ConfigError {
         /// What it needs to be.
         needed: &'static str,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_is_told_once() {
+        let refusal = Refusal {
+            code: Code::InvalidArgument,
+            reason: Reason::Invalid,
+            message:
+                "the request is not valid: a: an id is needed; and 1 more; nothing was applied"
+                    .to_owned(),
+            disposition: Disposition::NotApplied,
+            retry_after: None,
+            metadata: BTreeMap::new(),
+            violations: vec![
+                ("a".to_owned(), "an id is needed".to_owned()),
+                ("b".to_owned(), "7 bytes are too many".to_owned()),
+            ],
+        };
+        let words = refusal.to_string();
+        assert_eq!(words.matches("an id is needed").count(), 1, "{words}");
+        assert!(words.ends_with("; b: 7 bytes are too many"), "{words}");
+    }
 }

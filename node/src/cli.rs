@@ -13,7 +13,7 @@ pub use inspect::InspectArgs;
 use clap::{Arg, ArgMatches, Args, Command as Clap, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{
-    Config, Fault, Faults, Loaded, Severity, Sources, disagreements,
+    Config, Fault, Faults, Loaded, Origin, Severity, Sources, disagreements,
     schema::{self, Key},
 };
 
@@ -150,6 +150,13 @@ impl CheckArgs {
         }
         let faults = disagreements(&sound);
         tell(report, &faults)?;
+        let wrong = |file: &PathBuf| {
+            faults.iter().any(|fault| {
+                let here = matches!(&fault.origin, Origin::File { path, .. } if **path == **file);
+                here && fault.severity() == Severity::Error
+            })
+        };
+        sound.retain(|(file, _)| !wrong(file));
         for (file, config) in &sound {
             let (node, cluster) = (config.node.id, &config.cluster.name);
             let file = file.display();
@@ -271,6 +278,12 @@ mod tests {
             report,
             format!("{}: ok: node 1 of cluster three-node\n", sound.display())
         );
+
+        // Two nodes with one id are not both right, nor is one file twice.
+        let (status, report) = check(&[&sound, &sound]);
+        assert_eq!(status, ExitStatus::Configuration);
+        assert!(report.contains("error"), "{report}");
+        assert!(!report.contains("ok:"), "{report}");
 
         let directory = tempfile::tempdir().expect("a temporary directory");
         let faulty = directory.path().join("node.toml");

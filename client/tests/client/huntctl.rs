@@ -389,6 +389,8 @@ async fn exit_codes_tell_usage_refused_and_unavailable_apart() {
     );
     for (arguments, expected) in [
         (&["hunt"][..], 2),
+        (&["hunt", "create", "h", "--file", "missing.json"], 2),
+        (&["event", "append", "--file", "missing.jsonl"], 2),
         (&["event", "append", "{}"], 2),
         (&["event", "read", "--type", "rumour"], 2),
         (&["hunt", "get", "none"], 3),
@@ -413,6 +415,33 @@ async fn exit_codes_tell_usage_refused_and_unavailable_apart() {
         let output = huntctl(&peers, arguments).await;
         assert_eq!(code(&output), 4, "{arguments:?}: {}", stderr(&output));
     }
+    // An append whose session is not even open says what became of its events.
+    let event = r#"{"hunt":"h","custom":{"type":"t","text":"x"}}"#;
+    let arguments = ["--timeout", "300ms", "event", "append", event];
+    let output = huntctl(&peers, &arguments).await;
+    assert_eq!(code(&output), 4);
+    assert!(
+        stderr(&output).contains("NOT_APPLIED"),
+        "{}",
+        stderr(&output)
+    );
     let help = huntctl(&peers, &["--help"]).await;
     assert!(stdout(&help).contains("Exit codes:"), "{}", stdout(&help));
+}
+
+/// I10: an event that can not be sent hides nothing of those before it.
+#[tokio::test]
+async fn what_was_acknowledged_is_told_before_what_was_not_sent() {
+    let space = Workspace::new();
+    let peers = Peers::start(1);
+    let event = |text: &str| format!(r#"{{"hunt":"h","custom":{{"type":"t","text":"{text}"}}}}"#);
+    let lines = [event("a"), event(&"x".repeat(2 << 20)), event("b")].join("\n");
+    let file = space.write("events.jsonl", &lines);
+    let output = huntctl(&peers, &["event", "append", "--file", &file]).await;
+    let (told, error) = (stdout(&output), stderr(&output));
+    // That of a hunt which is not there: it was answered, with a rejection.
+    assert_eq!(told.lines().count(), 1, "{told}\n{error}");
+    assert_eq!(code(&output), 3, "{error}");
+    assert!(error.contains("event 2 of 3"), "{error}");
+    assert_eq!(peers.state().received.values().sum::<u64>(), 1);
 }

@@ -2,8 +2,10 @@
 //! refused.
 
 use std::fs;
+use std::time::Duration;
 
 use huntlog_client::proto::Role;
+use huntlog_client::{Client, ClientOptions};
 use huntlog_jepsen::{Cluster, NodeProcess, NodeSpec};
 use serde_json::Value;
 
@@ -435,6 +437,85 @@ async fn a_cluster_is_formed_by_hand_and_once() {
     assert_eq!(there["already_formed"], true);
 }
 
+/// "Done already" is the answer to the very same request only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_is_not_taken_for_something_else() {
+    let mut cluster = Cluster::prepare_waiting(2).expect("files");
+    cluster.start_all().expect("started");
+    for id in [1, 2] {
+        waits(&cluster, id).await;
+    }
+    let first = endpoints_of(&cluster, &[1]);
+    // One that waits says what for.
+    let briefly = ["--timeout", "1s", "hunt", "list"];
+    let waiting = ask(&first, &briefly).await.error;
+    assert!(waiting.contains("huntctl cluster init"), "{waiting}");
+    let members: Vec<String> = cluster.nodes().iter().map(as_member).collect();
+    let init = |members: &[String]| {
+        let words = ["cluster", "init"].map(str::to_owned);
+        [&words[..], members].concat()
+    };
+    let ask_init = async |endpoints: &[String], members: &[String]| {
+        let words = init(members);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        ask(endpoints, &words).await
+    };
+    let formed = ask_init(&first, &members).await.done();
+    assert_eq!(formed["already_formed"], false);
+    assert_eq!(formed["warnings"], serde_json::json!([]));
+    assert_eq!(
+        ask_init(&first, &members).await.done()["already_formed"],
+        true
+    );
+
+    // Three were never there, whoever is asked.
+    let third = start_waiting(&mut cluster, 3).await;
+    let more: Vec<String> = cluster.nodes().iter().map(as_member).collect();
+    for id in [1, 2, 3] {
+        let error = ask_init(&endpoints_of(&cluster, &[id]), &more)
+            .await
+            .refused("MEMBERS_DIFFER");
+        for listed in &more {
+            let listed = listed.trim_start_matches("--member=");
+            assert!(error.contains(listed), "{listed}: {error}");
+        }
+        assert!(error.contains("nothing was applied"), "{error}");
+    }
+    // Nor was the second one elsewhere.
+    let unused = cluster.prepare_node(4, "").expect("files").clone();
+    let spec = cluster.nodes()[1].spec();
+    let (peer, client) = (spec.peer_address(), spec.client_address());
+    let moved = format!("--member=2={peer},{}", unused.client_address());
+    let error = ask_init(&first, &[members[0].clone(), moved])
+        .await
+        .refused("MEMBERS_DIFFER");
+    assert!(error.contains(&client), "{error}");
+    assert!(error.contains(&unused.client_address()), "{error}");
+
+    // The same for a member that is added. Clients that are to look for it where
+    // nobody answers are worth a warning, where another node does a refusal.
+    let peer = third.peer_address();
+    let add_at = async |client_address: &str| {
+        let words = ["member", "add", "3", "--peer-address", &peer];
+        let words = [&words[..], &["--client-address", client_address]].concat();
+        ask(&first, &words).await
+    };
+    let mut other = Cluster::start(1).await.expect("another cluster");
+    let elsewhere = other.nodes()[0].spec().client_address();
+    add_at(&elsewhere).await.refused("WRONG_NODE");
+    other.node(1).kill().await.expect("killed");
+    let added = add_at(&elsewhere).await;
+    assert!(added.error.contains("warning"), "{}", added.error);
+    let added = added.done();
+    assert_eq!(added["already_done"], false);
+    assert_eq!(add_at(&elsewhere).await.done()["already_done"], true);
+    let error = add_at(&third.client_address())
+        .await
+        .refused("MEMBER_EXISTS");
+    assert!(error.contains(&elsewhere), "{error}");
+    assert!(error.contains(&third.client_address()), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_goes_to_the_one_that_is_named() {
     let cluster = Cluster::start(3).await.expect("a cluster");
@@ -547,15 +628,21 @@ async fn a_drained_node_does_not_lead_until_it_is_taken_back() {
         load.progress(&cluster, 50).await;
     }
     let away = endpoints_of(&cluster, &drained[..1]);
-    let event = r#"{"hunt":"pier","custom":{"type":"position","text":"here"}}"#;
-    let refused = ask(&away, &["--timeout", "1s", "event", "append", event]).await;
-    assert_eq!(refused.status, 4, "{}", refused.error);
-    assert!(refused.error.contains("DRAINING"), "{}", refused.error);
+    // It takes nothing itself, and a client that knows no other finds one.
+    let options = ClientOptions {
+        timeout: Duration::from_secs(1),
+        follow_leader: false,
+        ..ClientOptions::default()
+    };
+    let alone = Client::connect(&away, options).expect("an address");
+    let refused = alone.session("s").await.expect_err("drained").to_string();
+    assert!(refused.contains("DRAINING"), "{refused}");
     assert!(
-        refused.error.contains("an operator has drained this node"),
-        "{}",
-        refused.error
+        refused.contains("an operator has drained this node"),
+        "{refused}"
     );
+    let event = r#"{"hunt":"pier","custom":{"type":"position","text":"here"}}"#;
+    ask(&away, &["event", "append", event]).await.done();
     let health = ask(&cluster.endpoints(), &["cluster", "health"]).await;
     assert_eq!(health.json["healthy"], false, "{:#}", health.json);
 
@@ -596,6 +683,9 @@ async fn drained_nodes_lead_only_while_nobody_else_can() {
         let there = endpoints_of(&cluster, &[*id]);
         ask(&there, &["node", "drain"]).await.done();
     }
+    // It may be said twice.
+    let again = endpoints_of(&cluster, &drained[..1]);
+    ask(&again, &["node", "drain"]).await.done();
     let there = endpoints_of(&cluster, &[last]);
     let error = ask(&there, &["node", "drain"])
         .await
@@ -739,7 +829,7 @@ async fn random_changes_with_dying_leaders_lose_and_repeat_nothing() {
     let load = Load::start(&cluster, 4).await;
     let mut members = vec![1, 2, 3];
     let mut next_id = 4;
-    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
     while tokio::time::Instant::now() < end || next_id == 4 {
         // xorshift64: any sequence that a seed repeats will do.
         random ^= random << 13;

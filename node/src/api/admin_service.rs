@@ -13,14 +13,13 @@ use super::call::Call;
 use super::context::{NodeContext, Route, ServedPartition};
 use super::error::ApiError;
 use super::forward::forward_unary;
-use super::page::{cut, page};
 use super::reading::{duration_to_proto, read_mark};
 use super::replica_status::{MemberStatus, RaftStatus};
 use super::status::Operation;
 use crate::admin_http::{HealthState, Trouble, TroubleKind};
-use crate::cluster::{step_aside, transfer_leader};
+use crate::cluster::{others_in_service, transfer_leader};
 use crate::raft::NodeId;
-use crate::wire::{ReadLevel, session_to_proto, timestamp_of_ms};
+use crate::wire::{ReadLevel, cut, page, session_to_proto, timestamp_of_ms};
 
 /// Serves `AdminService`.
 pub struct AdminApi {
@@ -69,16 +68,23 @@ impl AdminApi {
         if undo {
             back()?;
         } else {
+            // Asked first: a refusal ends nobody's subscription.
+            let mut successors = Vec::new();
+            for served in context.partitions().filter(|s| !s.partition.is_aside()) {
+                let others = others_in_service(&served.partition, context.peers()).await?;
+                successors.push((served, others));
+            }
             context.leave_service()?;
             let told = "an operator has drained this node; use another one";
             context.health().report(TroubleKind::Draining, None, told);
-            for served in context.partitions() {
-                let aside = step_aside(&served.partition, context.peers());
-                if let Err(error) = aside.await {
+            for (served, others) in successors {
+                if let Err(error) = served.partition.step_aside(&others).await {
                     back()?;
                     return Err(error.into());
                 }
             }
+            // Streams that this node kept while it led are told once more.
+            context.leave_service()?;
         }
         tracing::info!(undo, "an operator has drained this node, or undone it");
         Ok(v1::DrainNodeResponse {

@@ -10,7 +10,7 @@ use super::error::{ApiError, Resource};
 use super::forward::Leader;
 use super::message_budget::MessageBudget;
 use super::replica_status::{LeaderContact, watch_leader};
-use crate::admin_http::Health;
+use crate::admin_http::{Health, Trouble, TroubleKind};
 use crate::cluster::MemberChanger;
 use crate::limits;
 use crate::partition::{Leadership, Partition};
@@ -223,7 +223,7 @@ impl NodeContext {
     pub(super) fn to_read(&self, id: u32) -> Result<&ServedPartition, ApiError> {
         self.partitions
             .get()
-            .ok_or(ApiError::Starting)?
+            .ok_or_else(|| self.why_starting())?
             .get(&id)
             .ok_or(ApiError::UnknownPartition(id))
     }
@@ -242,6 +242,26 @@ impl NodeContext {
             Leadership::Local => Ok(served),
             _ => Err(ApiError::Drained),
         }
+    }
+
+    /// Why this node serves nothing yet.
+    fn why_starting(&self) -> ApiError {
+        let forming = Trouble {
+            kind: TroubleKind::Forming,
+            partition: None,
+        };
+        match self.health.state().troubles.remove(&forming) {
+            Some(waiting) => ApiError::Waiting(waiting),
+            None => ApiError::Starting,
+        }
+    }
+
+    /// Whether a stream of appends is worth keeping: anything that comes would be
+    /// refused by a node that stops, and by one that is drained and does not lead.
+    pub(super) fn takes_appends(&self) -> bool {
+        let leads = |served: &ServedPartition| served.partition.leadership() == Leadership::Local;
+        !self.is_draining()
+            || !self.stopping.load(Ordering::Relaxed) && self.partitions().any(leads)
     }
 
     /// Why this node, which drains, takes nothing new.

@@ -14,6 +14,9 @@ pub enum ApiError {
     /// The partitions have not started.
     #[error("this node is starting")]
     Starting,
+    /// The node belongs to no cluster yet.
+    #[error("this node does not serve yet: {0}")]
+    Waiting(String),
     /// The node is stopping.
     #[error("this node is stopping")]
     Draining,
@@ -144,6 +147,14 @@ pub enum ApiError {
         node: NodeId,
         /// Its cluster.
         own: String,
+    },
+    /// The cluster was formed, and of other members than these.
+    #[error("the cluster is there already, and its members are {present}, not {listed}")]
+    MembersDiffer {
+        /// Those that were listed.
+        listed: String,
+        /// Those that there are.
+        present: String,
     },
     /// The node belongs to no cluster, and none was named.
     #[error("this node belongs to no cluster, and none is being formed")]

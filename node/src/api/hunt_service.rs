@@ -10,13 +10,12 @@ use tonic::{Request, Response, Status};
 use super::call::Call;
 use super::context::NodeContext;
 use super::error::ApiError;
-use super::page::{cut, page, page_size_within};
 use super::reading::{read_mark, staleness};
 use super::status::Operation;
 use crate::limits;
 use crate::wire::{
-    clue_stats_to_proto, consistency_from_proto, hunt_id, hunt_to_proto, player_id,
-    player_to_proto, row_to_proto, summary_to_proto, timestamp_of_ms,
+    clue_stats_to_proto, consistency_from_proto, cut, hunt_id, hunt_to_proto, page,
+    page_size_within, player_id, player_to_proto, row_to_proto, summary_to_proto, timestamp_of_ms,
 };
 
 /// Serves `HuntService`.

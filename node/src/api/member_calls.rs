@@ -1,5 +1,7 @@
 //! The part of `AdminService` that forms a cluster and changes its members.
 
+use std::collections::BTreeMap;
+
 use huntlog_proto::v1;
 use huntlog_proto::v1::admin_service_client::AdminServiceClient;
 use openraft::async_runtime::WatchReceiver as _;
@@ -14,7 +16,7 @@ use super::replica_status::RaftStatus;
 use super::status::Operation;
 use crate::cluster::{Change, Initialized, MemberError};
 use crate::limits;
-use crate::raft::NodeId;
+use crate::raft::{MemberNode, NodeId};
 use crate::wire::{members_from_proto, node_from_proto};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -37,6 +39,14 @@ fn member(served: &ServedPartition, id: NodeId) -> Option<v1::Member> {
         .find(|member| member.node_id == id)
 }
 
+/// Members and their addresses, as `cluster init` takes them.
+fn in_words(members: &BTreeMap<NodeId, MemberNode>) -> String {
+    let words = members
+        .iter()
+        .map(|(id, node)| format!("{id}={},{}", node.peer_address, node.client_address));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 impl AdminApi {
     pub(super) async fn init(
         &self,
@@ -50,16 +60,28 @@ impl AdminApi {
         } else {
             changer.state().init(&listed).await?
         };
+        let (already_formed, warnings) = match initialized {
+            Initialized::Now(warnings) => (false, warnings),
+            Initialized::Before => (true, Vec::new()),
+        };
         let served = tokio::time::timeout_at(call.deadline, self.formed())
             .await
             .map_err(|_| match changer.state().identity().formed() {
                 true => ApiError::Deadline,
                 false => ApiError::NotFormed,
             })??;
+        let present = served.partition.committed_members().nodes;
+        if already_formed && !listed.is_empty() && in_words(&listed) != in_words(&present) {
+            return Err(ApiError::MembersDiffer {
+                listed: in_words(&listed),
+                present: in_words(&present),
+            });
+        }
         Ok(v1::InitClusterResponse {
             cluster_id: self.context.peers().identity().cluster_id,
-            already_formed: initialized == Initialized::Before,
+            already_formed,
             members: members(served),
+            warnings,
         })
     }
 
@@ -125,10 +147,11 @@ impl AdminApi {
         }
         let changer = self.context.changer().map_err(refused)?;
         let added = changer.add(&served.partition, id, node);
-        let change = within(&call, added).await?;
+        let added = within(&call, added).await?;
         Ok(Response::new(v1::AddMemberResponse {
             member: member(served, id),
-            already_done: change == Change::AlreadyMade,
+            already_done: added.change == Change::AlreadyMade,
+            warnings: added.warnings,
         }))
     }
 
@@ -204,10 +227,10 @@ impl AdminApi {
 }
 
 /// A change that goes on although its caller's time is up.
-async fn within(
+async fn within<T>(
     call: &Call,
-    change: impl Future<Output = Result<Change, MemberError>>,
-) -> Result<Change, Status> {
+    change: impl Future<Output = Result<T, MemberError>>,
+) -> Result<T, Status> {
     match tokio::time::timeout_at(call.deadline, change).await {
         Ok(changed) => changed.map_err(refused),
         Err(_) => Err(refused(ApiError::Deadline)),

@@ -19,7 +19,6 @@ mod forward_read;
 mod hunt_service;
 mod member_calls;
 mod message_budget;
-mod page;
 mod reading;
 mod replica_status;
 mod rpc_layer;

@@ -192,12 +192,24 @@ fn named_faults(response: Response<Body>) -> Response<Body> {
     let Some(message) = header(GRPC_MESSAGE).filter(|_| header(GRPC_DETAILS).is_none()) else {
         return response;
     };
-    match header(GRPC_STATUS).and_then(|status| fault_of(status, message)) {
-        Some(fault) => ApiError::from(InvalidRequest(vec![fault]))
-            .into_status(Operation::Write)
-            .into_http(),
+    let code = header(GRPC_STATUS).map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()));
+    // The message is percent-encoded, which leaves its words as they are.
+    match fault_of(code, message) {
+        Some(fault) => invalid(fault).into_http(),
         None => response,
     }
+}
+
+/// The same for a message of a stream.
+pub(super) fn named_fault(status: Status) -> Status {
+    match fault_of(status.code(), status.message()) {
+        Some(fault) if status.details().is_empty() => invalid(fault),
+        _ => status,
+    }
+}
+
+fn invalid(fault: FieldFault) -> Status {
+    ApiError::from(InvalidRequest(vec![fault])).into_status(Operation::Write)
 }
 
 /// Words of the transport's errors about bytes that are no message.
@@ -205,9 +217,8 @@ const GARBAGE: [&str; 4] = ["decode", "compress", "Missing", "EOF"];
 
 /// What is wrong with a request that the transport ends with this status and
 /// message, as tonic and prost word them.
-fn fault_of(status: &str, message: &str) -> Option<FieldFault> {
-    // The message is percent-encoded in the header.
-    let (path, message) = match Code::from_bytes(status.as_bytes()) {
+fn fault_of(code: Code, message: &str) -> Option<FieldFault> {
+    let (path, message) = match code {
         Code::OutOfRange if message.contains("length") => (
             "batch",
             format!(

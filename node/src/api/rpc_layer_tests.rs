@@ -176,25 +176,29 @@ async fn what_another_cluster_is_meant_for_is_refused() {
 
 #[test]
 fn what_the_transport_can_not_take_in_is_the_callers_fault() {
-    for (status, message, field) in [
+    for (code, message, field) in [
         (
-            "11",
+            Code::OutOfRange,
             "Error,%20decoded%20message%20length%20too%20large",
             "batch",
         ),
-        ("13", "failed%20to%20decode%20Protobuf%20message", "message"),
         (
-            "13",
+            Code::Internal,
+            "failed%20to%20decode%20Protobuf%20message",
+            "message",
+        ),
+        (
+            Code::Internal,
             "protocol%20error:%20invalid%20compression%20flag",
             "message",
         ),
     ] {
-        assert_eq!(fault_of(status, message).expect(message).path, field);
+        assert_eq!(fault_of(code, message).expect(message).path, field);
     }
-    for (status, message) in [
-        ("13", "something%20else"),
-        ("2", "failed%20to%20decode%20Protobuf%20message"),
+    for (code, message) in [
+        (Code::Internal, "something%20else"),
+        (Code::Unknown, "failed%20to%20decode%20Protobuf%20message"),
     ] {
-        assert!(fault_of(status, message).is_none(), "{message}");
+        assert!(fault_of(code, message).is_none(), "{message}");
     }
 }

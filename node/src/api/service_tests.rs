@@ -797,3 +797,79 @@ async fn requests_are_counted_by_method_and_code() {
     assert!(counted("EventService/Append", "INVALID_ARGUMENT"));
     assert!(counted("EventService/OpenSession", "OK"));
 }
+
+/// Sends bytes as they are, and takes no answer for one.
+#[derive(Clone, Copy, Default)]
+struct Raw;
+
+impl tonic::codec::Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = ();
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl tonic::codec::Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(
+        &mut self,
+        item: Vec<u8>,
+        to: &mut tonic::codec::EncodeBuf<'_>,
+    ) -> Result<(), Status> {
+        bytes::BufMut::put_slice(to, &item);
+        Ok(())
+    }
+}
+
+impl tonic::codec::Decoder for Raw {
+    type Item = ();
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut tonic::codec::DecodeBuf<'_>) -> Result<Option<()>, Status> {
+        let bytes = bytes::Buf::remaining(from);
+        bytes::Buf::advance(from, bytes);
+        Ok(Some(()))
+    }
+}
+
+/// Bytes that are no message are the caller's fault, whatever the method.
+#[tokio::test]
+async fn garbage_is_refused_by_every_method() {
+    use prost::Message as _;
+    let cluster = Cluster::start().await;
+    let set = prost_types::FileDescriptorSet::decode(huntlog_proto::FILE_DESCRIPTOR_SET);
+    let files = set.expect("it was compiled").file;
+    let mut asked = 0;
+    for file in files.iter().filter(|file| file.package() == "huntlog.v1") {
+        for service in &file.service {
+            for method in &service.method {
+                let path = format!("/huntlog.v1.{}/{}", service.name(), method.name());
+                let mut grpc = tonic::client::Grpc::new(cluster.channel.clone());
+                grpc.ready().await.expect("connected");
+                let garbage = futures::stream::iter([vec![0xff; 7]]);
+                let to = path.parse().expect("a path");
+                let answer = grpc.streaming(tonic::Request::new(garbage), to, Raw).await;
+                let status = match answer {
+                    Err(status) => status,
+                    Ok(answers) => answers.into_inner().message().await.expect_err(&path),
+                };
+                assert_eq!(status.code(), Code::InvalidArgument, "{path}: {status:?}");
+                assert_eq!(info(&status).reason, "INVALID", "{path}");
+                assert_eq!(info(&status).metadata["disposition"], "NOT_APPLIED");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked >= 19, "of {asked} methods");
+    cluster.partition.shutdown().await;
+}

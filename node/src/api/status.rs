@@ -306,7 +306,7 @@ fn what_happened(error: &ApiError) -> String {
 fn row(error: &ApiError) -> Row {
     use Disposition::{NotApplied, Unknown};
     match error {
-        ApiError::Starting => {
+        ApiError::Starting | ApiError::Waiting(_) => {
             Row::unavailable("STARTING", NotApplied, limits::RETRY_DELAY_UNAVAILABLE)
         }
         ApiError::Draining | ApiError::Drained => draining(),
@@ -384,6 +384,12 @@ fn row(error: &ApiError) -> Row {
             .with("expected", wanted)
             .with("actual", own)
             .next("use a node of the cluster meant"),
+        ApiError::MembersDiffer { listed, present } => {
+            Row::new(Code::AlreadyExists, "MEMBERS_DIFFER", NotApplied)
+                .with("expected", listed)
+                .with("actual", present)
+                .next("list the members there are, or add and remove members instead")
+        }
         ApiError::NotFormed => Row::precondition("NOT_FORMED")
             .next("name the members of a new cluster, or add this node to one that exists"),
         ApiError::Dropped => node_failed(),
@@ -592,6 +598,7 @@ fn init_row(error: &InitError) -> Row {
             limits::RETRY_DELAY_UNAVAILABLE,
         )
         .next("start them, or correct their addresses, and repeat the request"),
+        InitError::ClientAddresses(_) => Row::precondition("WRONG_NODE").next("correct the list"),
         InitError::Formation(FormationError::Identity(_)) => node_failed(),
         InitError::Formation(_) => {
             Row::precondition("WRONG_NODE").next("correct the list, or those nodes' configurations")
@@ -616,10 +623,11 @@ fn member_row(error: &MemberError) -> Row {
         MemberError::NotHandedOver(_) => unavailable("NOT_HANDED_OVER"),
         MemberError::InProgress => Row::precondition("CHANGE_IN_PROGRESS")
             .next("wait until the list of members shows it done, then repeat the request"),
-        MemberError::IdTaken { id, address } => taken("MEMBER_EXISTS")
+        MemberError::IdTaken { id, known, .. } => taken("MEMBER_EXISTS")
             .with("node_id", id)
-            .with("address", address)
-            .next("choose an id never used before"),
+            .with("address", &known.0)
+            .with("client_address", &known.1)
+            .next("name the addresses that it has, or choose an id never used before"),
         MemberError::IdRetired(id) => taken("ID_RETIRED")
             .with("node_id", id)
             .next("choose an id never used before"),

@@ -514,12 +514,14 @@ fn an_operators_failures_say_what_may_still_happen() {
         ),
         &[],
     );
-    for (error, reason) in [
-        (AdminError::Silent(2), "NODE_SILENT"),
-        (AdminError::Aside(2), "NODE_DRAINED"),
+    let node: &[_] = &[("node_id", "2")];
+    for (error, reason, metadata) in [
+        (AdminError::Silent(2), "NODE_SILENT", node),
+        (AdminError::Aside(2), "NODE_DRAINED", node),
         (
             AdminError::NoSuccessor(vec!["node 2 is drained".to_owned()]),
             "NO_SUCCESSOR",
+            &[],
         ),
         (
             AdminError::NoQuorum {
@@ -527,13 +529,18 @@ fn an_operators_failures_say_what_may_still_happen() {
                 voters: 5,
             },
             "NO_QUORUM",
+            &[("answering", "2"), ("needed", "3")],
         ),
-        (AdminError::LastInService(Vec::new()), "LAST_IN_SERVICE"),
+        (
+            AdminError::LastInService(Vec::new()),
+            "LAST_IN_SERVICE",
+            &[],
+        ),
     ] {
         write(
             || ApiError::Admin(error.clone()),
             (Code::FailedPrecondition, reason, "NOT_APPLIED", false),
-            &[],
+            metadata,
         );
     }
     let moved = AdminError::OtherLeads {
@@ -637,7 +644,8 @@ fn refused_changes_of_members_say_that_nothing_was_applied() {
         (
             MemberError::IdTaken {
                 id: 2,
-                address: address(),
+                known: (address(), address()),
+                wanted: (address(), address()),
             },
             Code::AlreadyExists,
             "MEMBER_EXISTS",

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::formation::{FormationError, ask_around};
+use super::client_port::{ClientPort, ask_client_port, nobody_at};
+use super::formation::{FormationError, Round, ask_around};
 use super::identity::new_uuid;
 use super::peer_server::PeerState;
 use crate::raft::{MemberNode, NodeId};
@@ -25,16 +26,20 @@ pub enum InitError {
     /// Somebody does not answer.
     #[error("these members do not answer: {}", .0.join(", "))]
     Silent(Vec<String>),
+    /// Other nodes serve clients at the addresses of some.
+    #[error("clients would reach others at these addresses: {}", .0.join("; "))]
+    ClientAddresses(Vec<String>),
     /// They do not fit together.
     #[error(transparent)]
     Formation(#[from] FormationError),
 }
 
 /// Whether the cluster was there already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Initialized {
-    /// It is being formed now; the first membership follows.
-    Now,
+    /// It is being formed now; the first membership follows. What is not as it
+    /// should be all the same is told.
+    Now(Vec<String>),
     /// This node belonged to one before.
     Before,
 }
@@ -79,9 +84,34 @@ impl PeerState {
                 .collect();
             return Err(InitError::Silent(silent));
         }
+        let warnings = self.check_client_ports(&round).await?;
         let members = round.members.into_values().collect();
         self.adopt_cluster(&new_uuid(), members, false)?;
-        Ok(Initialized::Now)
+        Ok(Initialized::Now(warnings))
+    }
+
+    /// Who can not be reached by clients, as far as this node can tell.
+    async fn check_client_ports(&self, round: &Round) -> Result<Vec<String>, InitError> {
+        let asked = round.members.values().map(async |member| {
+            let address = &member.client_address;
+            let port = ask_client_port(self.peers(), address, &member.node_uuid).await;
+            (member.node_id, address, port)
+        });
+        let mut others = Vec::new();
+        let mut warnings = Vec::new();
+        for (id, address, port) in futures::future::join_all(asked).await {
+            match port {
+                ClientPort::Itself => {}
+                ClientPort::Another(who) => {
+                    others.push(format!("at {address}, of node {id}, answers {who}"));
+                }
+                ClientPort::Silent(why) => warnings.push(nobody_at(id, address, &why)),
+            }
+        }
+        match others.is_empty() {
+            true => Ok(warnings),
+            false => Err(InitError::ClientAddresses(others)),
+        }
     }
 
     fn adopt_cluster(

@@ -102,16 +102,18 @@ pub async fn transfer_leader(
     partition.transfer_leader(&successors).await
 }
 
-/// Has this node stand aside, if another voter is in service: leadership, if this
-/// node has it, is handed to one of those.
+/// The voters in service beside this node: those it may stand aside for.
 ///
 /// # Errors
-/// When there is none, or none takes over: everything is then as before.
-pub async fn step_aside(partition: &Partition, peers: &Peers) -> Result<(), AdminError> {
+/// When there is none, and this node votes.
+pub async fn others_in_service(
+    partition: &Partition,
+    peers: &Peers,
+) -> Result<BTreeSet<NodeId>, AdminError> {
     let others = Others::ask(partition, peers).await;
     let votes = partition.voters().contains(&peers.identity().node_id);
     if votes && others.in_service.is_empty() {
         return Err(AdminError::LastInService(others.unfit()));
     }
-    partition.step_aside(&others.in_service).await
+    Ok(others.in_service)
 }

@@ -28,12 +28,17 @@ pub enum MemberError {
     #[error("another membership change is under way")]
     InProgress,
     /// The id is a member's.
-    #[error("node {id} is a member already, at {address}")]
+    #[error(
+        "node {id} is a member already, at {} for nodes and {} for clients, and was to be added at {} and {}",
+        known.0, known.1, wanted.0, wanted.1
+    )]
     IdTaken {
         /// The id.
         id: NodeId,
-        /// The member's peer address.
-        address: String,
+        /// The member's addresses, for nodes and for clients.
+        known: (String, String),
+        /// Those asked for.
+        wanted: (String, String),
     },
     /// The id was a removed member's.
     #[error("node id {0} was a removed member's")]

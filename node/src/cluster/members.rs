@@ -11,6 +11,7 @@ use std::time::Instant;
 use huntlog_proto::peer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::client_port::{ClientPort, ask_client_port, nobody_at};
 use super::formation::give_cluster;
 use super::hello::{Whom, greet_member, say_hello};
 use super::member_error::MemberError;
@@ -27,6 +28,15 @@ pub enum Change {
     Made,
     /// It had been made before.
     AlreadyMade,
+}
+
+/// A member that was added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// Whether it is new.
+    pub change: Change,
+    /// What is not as it should be all the same.
+    pub warnings: Vec<String>,
 }
 
 /// Changes the members of this node's groups while it leads them.
@@ -60,11 +70,13 @@ impl MemberChanger {
         partition: &Arc<Partition>,
         id: NodeId,
         node: MemberNode,
-    ) -> Result<Change, MemberError> {
+    ) -> Result<Added, MemberError> {
         let (permit, members) = self.begin(partition).await?;
         let own = self.state.identity().local();
         if let Some(known) = members.nodes.get(&id) {
-            return self.added_before(&own, id, known, &node).await;
+            let change = self.added_before(&own, id, known, &node).await?;
+            let warnings = Vec::new();
+            return Ok(Added { change, warnings });
         }
         check_new(&members, id, &node)?;
         let answer = say_hello(&own, self.state.peers(), &node.peer_address, Whom::Anyone)
@@ -74,6 +86,18 @@ impl MemberChanger {
                 cause: status.message().to_owned(),
             })?;
         check_newcomer(&own, &members, id, &node.peer_address, &answer)?;
+        let address = &node.client_address;
+        let port = ask_client_port(self.state.peers(), address, &answer.node_uuid);
+        let warnings = match port.await {
+            ClientPort::Itself => Vec::new(),
+            ClientPort::Another(who) => {
+                return Err(MemberError::WrongNode {
+                    address: address.clone(),
+                    what: format!("serves clients as another node, {who}"),
+                });
+            }
+            ClientPort::Silent(why) => vec![nobody_at(id, address, &why)],
+        };
         let node = MemberNode {
             uuid: answer.node_uuid,
             ..node
@@ -105,8 +129,9 @@ impl MemberChanger {
             })?;
         let change = MembersChange::AddNodes(BTreeMap::from([(id, node)]));
         self.propose(permit, partition, change, &members).await?;
-        tracing::info!(node = id, "a learner was added");
-        Ok(Change::Made)
+        tracing::info!(node = id, ?warnings, "a learner was added");
+        let change = Change::Made;
+        Ok(Added { change, warnings })
     }
 
     /// Whether the member `known` is the node that is to be added.
@@ -117,10 +142,12 @@ impl MemberChanger {
         known: &MemberNode,
         wanted: &MemberNode,
     ) -> Result<Change, MemberError> {
-        if known.peer_address != wanted.peer_address {
+        let at = |node: &MemberNode| (node.peer_address.clone(), node.client_address.clone());
+        if at(known) != at(wanted) {
             return Err(MemberError::IdTaken {
                 id,
-                address: known.peer_address.clone(),
+                known: at(known),
+                wanted: at(wanted),
             });
         }
         let whom = Whom::member(id, known);

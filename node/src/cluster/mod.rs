@@ -8,6 +8,7 @@
 //! peer message carries both ends' uuids, and a directory that was emptied,
 //! copied or put back is refused.
 
+mod client_port;
 mod digests;
 mod follow_members;
 mod formation;
@@ -27,9 +28,9 @@ pub use formation::{FormationError, KnownOtherwise, finish_forming, form};
 pub use hello::{StaleDirectory, exchange_hellos, refuse_stale_directory};
 pub use identity::{IdentityFault, NodeIdentity, load_or_mint};
 pub use init::{InitError, Initialized};
-pub use leadership::{step_aside, transfer_leader};
+pub use leadership::{others_in_service, transfer_leader};
 pub use member_error::MemberError;
-pub use members::{Change, MemberChanger};
+pub use members::{Added, Change, MemberChanger};
 pub use memory::{PeerMemory, remember_peers};
 pub use peer_server::{PeerServer, PeerState};
 pub use quorum::{QuorumLoss, keeps_quorum};

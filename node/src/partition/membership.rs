@@ -12,7 +12,7 @@ use openraft::raft::Precondition;
 use openraft::{ChangeMembers, Instant as _, ServerState};
 
 use super::{AdminError, Partition};
-use crate::raft::{LogId, MemberNode, NodeId, StoredMembership, retired_ids};
+use crate::raft::{LogId, MemberNode, NodeId, StoredMembership, TypeConfig, retired_ids};
 
 /// A change of the membership, in openraft's terms.
 pub type MembersChange = ChangeMembers<NodeId, MemberNode>;
@@ -177,7 +177,7 @@ impl Partition {
                 {
                     ProposeError::Superseded
                 }
-                _ => ProposeError::Unfinished(failed.to_string()),
+                _ => ProposeError::Unfinished(in_words(&failed)),
             });
         }
         Err(match failed {
@@ -186,7 +186,7 @@ impl Partition {
                 ClientWriteError::ChangeMembershipError(_)
                 | ClientWriteError::PreconditionFailed(_),
             ) => ProposeError::Superseded,
-            other => ProposeError::Unfinished(other.to_string()),
+            other => ProposeError::Unfinished(in_words(&other)),
         })
     }
 
@@ -252,6 +252,18 @@ impl Partition {
             metrics.changed().await.ok()?;
         }
     }
+}
+
+/// Why a change is not finished, without Raft's insides.
+fn in_words(failed: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> String {
+    let words = match failed {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => {
+            "this node lost its leadership meanwhile"
+        }
+        RaftError::APIError(_) => "another change came between its steps",
+        RaftError::Fatal(_) => "this node's Raft has stopped",
+    };
+    words.to_owned()
 }
 
 /// Which memberships somebody has seen.

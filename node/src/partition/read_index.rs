@@ -165,11 +165,42 @@ impl Asker {
                 .await
                 .map(tonic::Response::into_inner)
         };
-        let response =
-            response.map_err(|status| ReadIndexError::Leader(status.message().to_owned()))?;
+        let response = response.map_err(|status| {
+            tracing::debug!(leader, message = status.message(), "no read index");
+            ReadIndexError::Leader(obstacle(leader, &status))
+        })?;
         let log_id = response
             .read_log_id
             .ok_or_else(|| ReadIndexError::Leader("its answer names no log id".to_owned()))?;
         Ok(log_id.index)
+    }
+}
+
+/// What stands in the way, in this project's words: Raft's own speak of its
+/// insides.
+fn obstacle(leader: NodeId, status: &tonic::Status) -> String {
+    let transport = std::error::Error::source(status).is_some();
+    match status.code() {
+        _ if transport => format!("node {leader} was not reached: {}", status.message()),
+        tonic::Code::FailedPrecondition => status.message().to_owned(),
+        _ => format!(
+            "node {leader} could not confirm that it still leads: too few voters answer it, or another was elected"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_raft_says_of_its_insides_stays_inside() {
+        let inner = "no read index: not enough for a quorum, cluster: {voters:[{2:MemberNode { uuid: .. }}]}; retry";
+        let words = obstacle(2, &tonic::Status::unavailable(inner));
+        assert!(words.starts_with("node 2 could not confirm"), "{words}");
+        assert!(!words.contains("MemberNode"), "{words}");
+        let meant = "the request is for node 2 (a), this is node 3 (b)";
+        let words = obstacle(2, &tonic::Status::failed_precondition(meant));
+        assert_eq!(words, meant);
     }
 }

@@ -12,7 +12,7 @@ use prost::Message;
 
 use super::{
     InvalidRequest, batch_command, consistency_from_proto, filter_from_proto, hunt_id,
-    open_session_command, player_id,
+    members_from_proto, node_from_proto, open_session_command, page, page_size_within, player_id,
 };
 use crate::limits;
 
@@ -150,6 +150,114 @@ prop_compose! {
     }
 }
 
+fn consistency() -> impl Strategy<Value = Option<v1::Consistency>> {
+    use v1::consistency::Level;
+    let level = prop_oneof![
+        Just(None),
+        Just(Some(Level::Linearizable(()))),
+        any::<u64>().prop_map(|min_offset| Some(Level::Stale(v1::Stale { min_offset }))),
+    ];
+    prop::option::of(level.prop_map(|level| v1::Consistency { level }))
+}
+
+/// Where a page begins and how long it is.
+fn place() -> impl Strategy<Value = (u32, String)> {
+    let size = prop_oneof![0..3_u32, 998..1_003_u32, any::<u32>()];
+    let token = prop_oneof!["", "1[A-Za-z0-9_=-]{0,12}", "\\PC{0,6}"];
+    (size, token)
+}
+
+/// Nodes as an operator might name them.
+fn node() -> impl Strategy<Value = v1::NodeAddress> {
+    let address = prop_oneof![
+        4 => "[a-c]:[1-3]",
+        1 => "\\[[0-9a-f:]{0,8}\\]:[0-9]{0,6}",
+        1 => "[a-zA-Z._-]{0,10}:?[0-9]{0,6}",
+        1 => "\\PC{0,8}",
+        1 => (250..260_usize).prop_map(|length| format!("{}:1", "x".repeat(length))),
+    ];
+    let node_id = prop_oneof![0..4_u64, any::<u64>()];
+    (node_id, address.clone(), address).prop_map(|(node_id, peer_address, client_address)| {
+        v1::NodeAddress {
+            node_id,
+            peer_address,
+            client_address,
+        }
+    })
+}
+
+/// A message of `HuntService` or `AdminService` in its bytes.
+fn question() -> impl Strategy<Value = Vec<u8>> {
+    let hunts = prop_oneof![
+        (id(), consistency()).prop_map(|(hunt, consistency)| {
+            let request = v1::GetHuntRequest {
+                hunt,
+                consistency,
+                ..Default::default()
+            };
+            request.encode_to_vec()
+        }),
+        (place(), consistency()).prop_map(|((page_size, page_token), consistency)| {
+            let request = v1::ListHuntsRequest {
+                page_size,
+                page_token,
+                consistency,
+                ..Default::default()
+            };
+            request.encode_to_vec()
+        }),
+        (id(), place(), any::<u64>(), consistency()).prop_map(
+            |(hunt, (page_size, _), skip, consistency)| {
+                let request = v1::GetScoreboardRequest {
+                    hunt,
+                    page_size,
+                    skip,
+                    consistency,
+                    ..Default::default()
+                };
+                request.encode_to_vec()
+            }
+        ),
+        (id(), id(), consistency()).prop_map(|(hunt, player, consistency)| {
+            let request = v1::GetPlayerRequest {
+                hunt,
+                player,
+                consistency,
+                ..Default::default()
+            };
+            request.encode_to_vec()
+        }),
+    ];
+    let admin = prop_oneof![
+        place().prop_map(|(page_size, page_token)| {
+            let request = v1::ListSessionsRequest {
+                page_size,
+                page_token,
+                ..Default::default()
+            };
+            request.encode_to_vec()
+        }),
+        prop::collection::vec(node(), 0..9)
+            .prop_map(|members| v1::InitClusterRequest { members }.encode_to_vec()),
+        prop::option::of(node()).prop_map(|node| {
+            let request = v1::AddMemberRequest {
+                node,
+                ..Default::default()
+            };
+            request.encode_to_vec()
+        }),
+        (any::<u64>(), any::<bool>(), any::<u32>()).prop_map(|(node_id, force, partition)| {
+            let request = v1::PromoteMemberRequest {
+                partition,
+                node_id,
+                force,
+            };
+            request.encode_to_vec()
+        }),
+    ];
+    prop_oneof![hunts, admin]
+}
+
 /// Every fault says where and what, in few words.
 fn check_faults(refused: &InvalidRequest) -> Result<(), TestCaseError> {
     prop_assert!(!refused.0.is_empty());
@@ -233,6 +341,34 @@ fn take_as_anything(bytes: &Bytes) -> Result<(), TestCaseError> {
     {
         check_faults(&refused)?;
     }
+    take_as_a_question(bytes)?;
+    take_as_an_operators(bytes)
+}
+
+/// Whether what was refused says why.
+fn checked<T>(taken: Result<T, InvalidRequest>) -> Result<Option<T>, TestCaseError> {
+    match taken {
+        Ok(taken) => Ok(Some(taken)),
+        Err(refused) => check_faults(&refused).map(|()| None),
+    }
+}
+
+fn take_as_a_question(bytes: &Bytes) -> Result<(), TestCaseError> {
+    if let Ok(request) = v1::GetHuntRequest::decode(bytes.clone()) {
+        checked(hunt_id(&request.hunt))?;
+        let _ = consistency_from_proto(request.consistency);
+    }
+    if let Ok(request) = v1::ListHuntsRequest::decode(bytes.clone()) {
+        checked(page(request.page_size, &request.page_token))?;
+        let _ = consistency_from_proto(request.consistency);
+    }
+    if let Ok(request) = v1::GetScoreboardRequest::decode(bytes.clone()) {
+        checked(hunt_id(&request.hunt))?;
+        let size = page_size_within(request.page_size, limits::SCOREBOARD_ROWS_MAX);
+        if let Some(size) = checked(size)? {
+            prop_assert!((1..=limits::SCOREBOARD_ROWS_MAX).contains(&size));
+        }
+    }
     if let Ok(request) = v1::GetPlayerRequest::decode(bytes.clone()) {
         for refused in [
             hunt_id(&request.hunt),
@@ -243,6 +379,36 @@ fn take_as_anything(bytes: &Bytes) -> Result<(), TestCaseError> {
             }
         }
     }
+    Ok(())
+}
+
+/// What an operator asks. Of messages without rules of their own it is enough
+/// that they decode or do not.
+fn take_as_an_operators(bytes: &Bytes) -> Result<(), TestCaseError> {
+    if let Ok(request) = v1::ListSessionsRequest::decode(bytes.clone())
+        && let Some(page) = checked(page(request.page_size, &request.page_token))?
+    {
+        prop_assert!((1..=limits::PAGE_ITEMS_MAX).contains(&page.size));
+    }
+    if let Ok(request) = v1::InitClusterRequest::decode(bytes.clone()) {
+        let listed = request.members.len();
+        if let Some(members) = checked(members_from_proto(request.members))? {
+            prop_assert!(members.len() == listed && listed <= limits::VOTERS_MAX);
+            prop_assert!(!members.contains_key(&0));
+        }
+    }
+    if let Ok(request) = v1::AddMemberRequest::decode(bytes.clone())
+        && let Some((id, node)) = checked(node_from_proto(request.node))?
+    {
+        prop_assert!(id != 0 && node.peer_address != node.client_address);
+    }
+    let _ = v1::GetStatusRequest::decode(bytes.clone());
+    let _ = v1::TransferLeaderRequest::decode(bytes.clone());
+    let _ = v1::TakeSnapshotRequest::decode(bytes.clone());
+    let _ = v1::ListMembersRequest::decode(bytes.clone());
+    let _ = v1::PromoteMemberRequest::decode(bytes.clone());
+    let _ = v1::RemoveMemberRequest::decode(bytes.clone());
+    let _ = v1::DrainNodeRequest::decode(bytes.clone());
     Ok(())
 }
 
@@ -265,6 +431,21 @@ proptest! {
         for hunt in view.hunts(None, 10) {
             let _ = super::hunt_to_proto(hunt);
         }
+    }
+
+    #[test]
+    fn any_questions_are_taken_or_refused(
+        question in question(),
+        edits in prop::collection::vec((any::<Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut bytes = question;
+        for (place, byte) in edits {
+            if !bytes.is_empty() {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+        }
+        take_as_anything(&bytes.into())?;
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod filter;
 mod fuzz;
 mod member;
 mod outcome;
+mod page;
 mod session;
 mod time;
 mod views;
@@ -25,6 +26,7 @@ pub use faults::{FieldFault, InvalidRequest};
 pub use filter::{ReadLevel, consistency_from_proto, filter_from_proto};
 pub use member::{members_from_proto, node_from_proto};
 pub use outcome::{append_response, effect_to_proto, outcome_to_proto};
+pub use page::{cut, page, page_size_within};
 pub use session::{open_session_command, open_session_response};
 pub use time::timestamp_of_ms;
 pub use views::{

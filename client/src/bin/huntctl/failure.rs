@@ -69,6 +69,12 @@ impl Failure {
         move |source| Self::Io { context, source }
     }
 
+    /// Input that can not be read: nothing was sent.
+    pub fn input(name: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        let context = format!("reading {name}");
+        move |source| Self::Usage(format!("{context}: {source}; nothing was sent"))
+    }
+
     /// The same with what was being done before it.
     pub fn during(self, context: &str) -> Self {
         match self {

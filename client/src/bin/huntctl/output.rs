@@ -24,6 +24,18 @@ pub fn line(text: &str) -> Result<(), Failure> {
         .map_err(Failure::io("writing to standard output"))
 }
 
+/// Tells on standard error what is not as it should be although it went well.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings {
+        // If standard error is closed, there is nobody to tell.
+        let _ = writeln!(
+            std::io::stderr(),
+            "huntctl: warning: {}",
+            printable(warning)
+        );
+    }
+}
+
 /// Prints one JSON document over several lines.
 pub fn json(value: &Value) -> Result<(), Failure> {
     line(&format!("{value:#}"))

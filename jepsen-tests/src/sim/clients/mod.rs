@@ -196,12 +196,12 @@ fn only(key: &str) -> Option<huntlog_client::proto::Filter> {
 /// How far a key has been read: where the next event can be, and how many
 /// entries come before it.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+pub(super) struct Place {
     offset: u64,
     entries: u64,
 }
 
-type Places = BTreeMap<String, Place>;
+pub(super) type Places = BTreeMap<String, Place>;
 
 /// Whether what was asked for is kept no more, as the retention says.
 fn is_given_up(error: &CallError) -> bool {

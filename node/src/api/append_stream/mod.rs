@@ -25,6 +25,7 @@ use super::append::{batch_answer, missing_batch, received_result};
 use super::connection_share::{ConnectionShare, Counted};
 use super::context::{NodeContext, Route, ServingState};
 use super::error::ApiError;
+use super::rpc_layer::named_fault;
 use super::status::Operation;
 use crate::limits;
 use crate::partition::WriteResult;
@@ -138,7 +139,7 @@ where
                 Poll::Ready(Some(Ok(request))) => self.take(request),
                 Poll::Ready(Some(Err(status))) => {
                     self.requests = None;
-                    self.requests_failed = Some(status);
+                    self.requests_failed = Some(named_fault(status));
                 }
                 Poll::Ready(None) => self.requests = None,
             }
@@ -295,10 +296,14 @@ where
     }
 
     fn watch_drain(&mut self, cx: &mut Context<'_>) {
-        while !self.draining {
+        loop {
             match self.serving.poll_next_unpin(cx) {
                 Poll::Ready(Some(state)) => self.draining = state == ServingState::Draining,
-                Poll::Ready(None) => self.draining = true,
+                // The node is gone.
+                Poll::Ready(None) => {
+                    self.draining = true;
+                    return;
+                }
                 Poll::Pending => return,
             }
         }
@@ -337,9 +342,9 @@ where
             if this.requests.is_none() {
                 return Poll::Ready(this.requests_failed.take().map(Err));
             }
-            if this.draining {
+            if this.draining && !this.context.takes_appends() {
                 this.requests = None;
-                let status = ApiError::Draining.into_status(Operation::Write);
+                let status = this.context.why_draining().into_status(Operation::Write);
                 return Poll::Ready(Some(Err(status)));
             }
         }

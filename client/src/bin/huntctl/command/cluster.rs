@@ -129,10 +129,12 @@ async fn init(client: &Client, format: Format, members: Vec<NewNode>) -> Result<
         })
         .collect();
     let answer = client.init_cluster(members).await?;
+    output::warn(&answer.warnings);
     match format {
         Format::Json => output::json(&json!({
             "cluster_id": answer.cluster_id,
             "already_formed": answer.already_formed,
+            "warnings": answer.warnings,
             "members": answer.members.iter().map(member_json).collect::<Vec<_>>(),
         })),
         Format::Table => output::line(&format!(

@@ -7,7 +7,7 @@ use huntlog_client::proto::consistency::Level;
 use huntlog_client::{Client, Start, proto};
 use serde_json::json;
 
-use super::{describe_effect, print_outcomes, throwaway_session};
+use super::{describe_effect, open, print_outcomes, throwaway_session};
 use crate::args::{EventCommand, FilterArguments};
 use crate::document;
 use crate::failure::Failure;
@@ -81,16 +81,28 @@ async fn append(
         return Err(Failure::Usage("no event given".to_owned()));
     }
     let session = session.unwrap_or_else(throwaway_session);
-    let producer = client.session(&session).await?;
+    let producer = open(client, &session).await?;
     if atomic {
         let appended = producer.append_batch(events).await?.await?;
         return print_outcomes(format, &appended);
     }
     let mut tickets = Vec::with_capacity(events.len());
-    for event in events {
-        tickets.push(producer.append_batch(vec![event]).await?);
-    }
     let mut first_failure = None;
+    let total = events.len();
+    for event in events {
+        match producer.append_batch(vec![event]).await {
+            Ok(ticket) => tickets.push(ticket),
+            Err(error) if tickets.is_empty() => return Err(error.into()),
+            // What was taken before it is seen through and told first.
+            Err(error) => {
+                let number = tickets.len() + 1;
+                first_failure = Some(Failure::Refused(format!(
+                    "event {number} of {total} was not sent, nor what follows it: {error}"
+                )));
+                break;
+            }
+        }
+    }
     for ticket in tickets {
         let result = ticket.await.map_err(Failure::from);
         let result = result.and_then(|appended| print_outcomes(format, &appended));
@@ -106,10 +118,10 @@ fn read_input(path: &Path) -> Result<String, Failure> {
         let mut text = String::new();
         std::io::stdin()
             .read_to_string(&mut text)
-            .map_err(Failure::io("reading standard input"))?;
+            .map_err(Failure::input("standard input"))?;
         return Ok(text);
     }
-    std::fs::read_to_string(path).map_err(Failure::io(format!("reading {}", path.display())))
+    std::fs::read_to_string(path).map_err(Failure::input(path.display().to_string()))
 }
 
 fn parse_lines(text: &str) -> Result<Vec<proto::Event>, Failure> {

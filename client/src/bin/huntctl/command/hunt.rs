@@ -40,7 +40,7 @@ pub async fn run(client: &Client, format: Format, command: HuntCommand) -> Resul
 
 fn read_definition(path: &Path) -> Result<proto::HuntDefinition, Failure> {
     let name = path.display();
-    let text = std::fs::read_to_string(path).map_err(Failure::io(format!("reading {name}")))?;
+    let text = std::fs::read_to_string(path).map_err(Failure::input(name.to_string()))?;
     let fault = |words: &dyn std::fmt::Display| Failure::Usage(format!("{name}: {words}"));
     let document: Definition = match path.extension().and_then(|e| e.to_str()) {
         Some("json") => serde_json::from_str(&text).map_err(|e| fault(&e))?,

@@ -63,7 +63,9 @@ async fn add(client: &Client, node: NewNode) -> Result<proto::AddMemberResponse,
         peer_address: node.peer_address,
         client_address: node.client_address,
     };
-    client.add_member(address).await.map_err(failure)
+    let answer = client.add_member(address).await.map_err(failure)?;
+    output::warn(&answer.warnings);
+    Ok(answer)
 }
 
 /// Promotes a learner, showing on a terminal how far it has caught up.

@@ -11,7 +11,7 @@ pub mod session;
 pub mod snapshot;
 
 use huntlog_client::proto::event_outcome::Outcome;
-use huntlog_client::{Appended, Client, proto};
+use huntlog_client::{Appended, Client, Producer, proto};
 use rand::RngExt;
 use serde_json::{Value, json};
 
@@ -26,10 +26,17 @@ async fn append_one(
     events: Vec<proto::Event>,
     expected: Vec<proto::ExpectedRevision>,
 ) -> Result<(), Failure> {
-    let producer = client.session(&throwaway_session()).await?;
+    let producer = open(client, &throwaway_session()).await?;
     let ticket = producer.append_batch_expecting(events, expected).await?;
     let appended = ticket.await?;
     print_outcomes(format, &appended)
+}
+
+/// Opens the session to append under: until then nothing is sent.
+async fn open(client: &Client, session: &str) -> Result<Producer, Failure> {
+    let opened = client.session(session).await;
+    let context = "not applied (NOT_APPLIED): the session was not opened";
+    opened.map_err(|error| Failure::from(error).during(context))
 }
 
 /// A session name nobody else has.

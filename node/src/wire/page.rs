@@ -1,25 +1,25 @@
 //! Pages of long lists.
 
+use super::faults::{FieldFault, InvalidRequest};
 use crate::limits;
-use crate::wire::{FieldFault, InvalidRequest};
 
 /// Tokens carry their form, so that a later one can be told from it.
 const TOKEN_PREFIX: &str = "1";
 
 /// A page that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Page {
+pub struct Page {
     /// How many items at most.
-    pub(super) size: usize,
+    pub size: usize,
     /// The last item of the page before.
-    pub(super) after: Option<String>,
+    pub after: Option<String>,
 }
 
 /// Checks a page's size and token.
 ///
 /// # Errors
 /// When the size is too large, or the token is none of ours.
-pub(super) fn page(page_size: u32, page_token: &str) -> Result<Page, InvalidRequest> {
+pub fn page(page_size: u32, page_token: &str) -> Result<Page, InvalidRequest> {
     let size = page_size_within(page_size, limits::PAGE_ITEMS_MAX)?;
     let after = if page_token.is_empty() {
         None
@@ -38,7 +38,7 @@ pub(super) fn page(page_size: u32, page_token: &str) -> Result<Page, InvalidRequ
 ///
 /// # Errors
 /// When it is above `max`.
-pub(super) fn page_size_within(page_size: u32, max: usize) -> Result<usize, InvalidRequest> {
+pub fn page_size_within(page_size: u32, max: usize) -> Result<usize, InvalidRequest> {
     match usize::try_from(page_size) {
         Ok(0) => Ok(limits::PAGE_ITEMS_DEFAULT),
         Ok(size) if size <= max => Ok(size),
@@ -51,7 +51,7 @@ pub(super) fn page_size_within(page_size: u32, max: usize) -> Result<usize, Inva
 
 /// The items of a page, and the token of the next one, empty when there is
 /// none. `items` holds one more than fits, if there is one.
-pub(super) fn cut<T>(mut items: Vec<T>, size: usize, id: impl Fn(&T) -> &str) -> (Vec<T>, String) {
+pub fn cut<T>(mut items: Vec<T>, size: usize, id: impl Fn(&T) -> &str) -> (Vec<T>, String) {
     if items.len() <= size {
         return (items, String::new());
     }

@@ -109,7 +109,7 @@ impl World {
             acknowledged: Arc::default(),
             hit: Arc::default(),
             opened: Arc::default(),
-            places: Arc::default(),
+            opening: Arc::default(),
             forgotten: setup.expires_sessions().then(Arc::default),
         };
         Self {

@@ -63,8 +63,9 @@ pub(super) struct Shared {
     /// Whether this world's sessions are forgotten within a run, and then begin
     /// anew: how often each has.
     pub(super) forgotten: Option<Arc<Mutex<BTreeMap<String, u64>>>>,
-    /// How far the reader that is furthest has read each key.
-    pub(super) places: Arc<Mutex<Places>>,
+    /// Who opens a session that can be forgotten does so alone: which life of it
+    /// an answer is about could not be told otherwise.
+    pub(super) opening: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
     /// Under which names of the history sessions have been opened.
     pub(super) opened: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -79,17 +80,16 @@ impl Shared {
         self.acknowledged.fetch_max(log_index, Ordering::Relaxed);
     }
 
-    /// How far the reader that is furthest has read `key`.
-    fn furthest(&self, key: &str) -> Place {
-        self.places.lock().get(key).copied().unwrap_or_default()
-    }
-
-    fn note_read(&self, key: &str, place: Place) {
-        let mut places = self.places.lock();
-        let furthest = places.entry(key.to_owned()).or_default();
-        if place.offset > furthest.offset {
-            *furthest = place;
-        }
+    /// The turn of opening `session`, where that matters.
+    async fn turn_to_open(&self, session: &str) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        self.forgotten.as_ref()?;
+        let turn = self
+            .opening
+            .lock()
+            .entry(session.to_owned())
+            .or_default()
+            .clone();
+        Some(turn.lock_owned().await)
     }
 
     /// What a session is called in the history: one that was forgotten and has
@@ -196,14 +196,17 @@ fn only(key: &str) -> Option<huntlog_client::proto::Filter> {
 /// How far a key has been read: where the next event can be, and how many
 /// entries come before it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Place {
+struct Place {
     offset: u64,
     entries: u64,
 }
 
-pub(super) type Places = BTreeMap<String, Place>;
+type Places = BTreeMap<String, Place>;
 
-/// Whether what was asked for is kept no more, as the retention says.
-fn is_given_up(error: &CallError) -> bool {
-    matches!(error, CallError::Refused(refusal) if refusal.reason.as_str() == "OUT_OF_RANGE")
+/// The earliest offset that is kept, when that was the trouble.
+fn earliest_kept(error: &CallError) -> Option<u64> {
+    let CallError::Refused(refusal) = error else {
+        return None;
+    };
+    refusal.metadata.get("earliest")?.parse().ok()
 }

@@ -110,6 +110,7 @@ impl Producer {
             let mut disk = self.disk.lock();
             shared.connect(ip, None, &mut disk.random)
         };
+        let turn = shared.turn_to_open(&self.session).await;
         let name = shared.historic(&self.session);
         let mut recording = shared.recorder.client();
         let invoked = recording.invoke(Op::Open(Open {
@@ -158,6 +159,7 @@ impl Producer {
                 name
             }
         };
+        drop(turn);
 
         let mut under_way = FuturesUnordered::new();
         // What was sent and is below the last one was applied: by whom else?

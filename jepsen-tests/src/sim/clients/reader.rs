@@ -1,17 +1,17 @@
 //! A reader: of any node, linearizable or stale.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use huntlog_client::Client;
 use huntlog_client::proto::{Consistency, ReadRequest, Stale, consistency::Level};
 use parking_lot::Mutex;
 
 use super::{
-    Phase, Place, Places, Program, Shared, claim_key, entry_of, is_given_up, log_key, only,
+    Phase, Place, Places, Program, Shared, claim_key, earliest_kept, entry_of, log_key, only,
 };
 use crate::history::{Op, Read, StaleRead, Who};
 use crate::sim::random::Random;
@@ -28,8 +28,8 @@ pub(in crate::sim) struct Reader {
 pub(in crate::sim) struct Disk {
     random: Random,
     places: Places,
-    /// Keys of which the beginning is kept no more.
-    given_up: BTreeSet<String>,
+    /// Where keys begin of which the beginning is kept no more.
+    starts: Places,
     /// Keys read whole once everything was healed and quiet.
     finished: u64,
 }
@@ -39,7 +39,7 @@ impl Disk {
         Self {
             random,
             places: Places::new(),
-            given_up: BTreeSet::new(),
+            starts: Places::new(),
             finished: 0,
         }
     }
@@ -92,10 +92,9 @@ impl Reader {
             };
             let known = disk.places.get(key).copied().unwrap_or_default();
             let from_the_start = whole.is_some() || disk.random.one_in(8);
-            let given_up = from_the_start && disk.given_up.contains(key);
+            let given_up = from_the_start && disk.starts.contains_key(key);
             let place = match from_the_start {
-                true if given_up => shared.furthest(key),
-                true => Place::default(),
+                true => disk.starts.get(key).copied().unwrap_or_default(),
                 false => known,
             };
             let client = shared.connect(ip, Some(node), &mut disk.random);
@@ -144,13 +143,12 @@ impl Reader {
                 Ok(Some(page)) => entries.extend(page.iter().filter_map(entry_of)),
                 Ok(None) => break,
                 Err(error) => {
-                    if is_given_up(&error) {
-                        let mut disk = self.disk.lock();
-                        disk.given_up.insert(key.to_owned());
-                        disk.places.insert(key.to_owned(), shared.furthest(key));
-                        shared.coverage.lock().given_up += 1;
-                    }
+                    let earliest = earliest_kept(&error);
                     invoked.info(error);
+                    if let Some(earliest) = earliest {
+                        shared.coverage.lock().given_up += 1;
+                        self.start_again(&client, key, earliest).await;
+                    }
                     return false;
                 }
             }
@@ -171,8 +169,35 @@ impl Reader {
             entries: end,
         };
         self.disk.lock().places.insert(key.to_owned(), place);
-        shared.note_read(key, place);
         true
+    }
+
+    /// Finds out which of the key's entries is the first from `earliest` on: what
+    /// was before is kept no more.
+    async fn start_again(&self, client: &Client, key: &str, earliest: u64) {
+        let mut reader = client.read(ReadRequest {
+            from_offset: earliest,
+            filter: only(key),
+            ..ReadRequest::default()
+        });
+        let first = loop {
+            match reader.next_page().await {
+                Ok(Some(page)) => {
+                    if let Some((entries, _)) = page.iter().find_map(entry_of) {
+                        break entries;
+                    }
+                }
+                // It is tried again.
+                Ok(None) | Err(_) => return,
+            }
+        };
+        let start = Place {
+            offset: earliest,
+            entries: first,
+        };
+        let mut disk = self.disk.lock();
+        disk.starts.insert(key.to_owned(), start);
+        disk.places.insert(key.to_owned(), start);
     }
 
     async fn who(&self, shared: &Shared, ip: IpAddr) -> bool {

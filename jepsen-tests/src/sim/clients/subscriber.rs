@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use huntlog_client::Start;
 use parking_lot::Mutex;
 
-use super::{Phase, Program, Shared, entry_of, is_given_up, only};
+use super::{Phase, Program, Shared, earliest_kept, entry_of, only};
 use crate::history::{Op, Poll};
 use crate::sim::random::Random;
 
@@ -75,8 +75,8 @@ impl Program for Subscriber {
                         invoked.ok(op(Some(entries)));
                     }
                     Err(error) => {
-                        if is_given_up(&error) {
-                            from = shared.furthest(&self.key).offset;
+                        if let Some(earliest) = earliest_kept(&error) {
+                            from = earliest;
                             let mut disk = self.disk.lock();
                             disk.next_offset = from;
                             disk.gaps += 1;

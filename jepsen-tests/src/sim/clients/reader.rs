@@ -211,7 +211,7 @@ impl Reader {
         self.winners(shared, &client, &key).await
     }
 
-    async fn winners(&self, shared: &Shared, client: &huntlog_client::Client, key: &str) -> bool {
+    async fn winners(&self, shared: &Shared, client: &Client, key: &str) -> bool {
         let mut recording = shared.recorder.client();
         let op = |winners| {
             Op::Who(Who {

@@ -18,6 +18,7 @@ use crate::history::{Append, Op, Open};
 use crate::sim::random::Random;
 
 const TIMEOUT: Duration = Duration::from_secs(8);
+const PACE_HEALED: Duration = Duration::from_millis(50);
 
 pub(in crate::sim) struct Producer {
     pub(in crate::sim) session: String,
@@ -186,6 +187,11 @@ impl Producer {
         loop {
             let phase = shared.phase();
             let full = under_way.len() >= self.window;
+            // Slow ones that share a session would take it from each other for ever.
+            let pace = match phase {
+                Phase::Chaos => self.pace,
+                Phase::Healed | Phase::Draining => self.pace.min(PACE_HEALED),
+            };
             let wanted = phase != Phase::Draining
                 && !(phase == Phase::Healed && self.disk.lock().alive)
                 && !(phase == Phase::Chaos && self.disk.lock().values >= self.values_max);
@@ -204,7 +210,7 @@ impl Producer {
                         self.disk.lock().alive = true;
                     }
                 }
-                () = shared.pause(self.pace), if !full => {
+                () = shared.pause(pace), if !full => {
                     if !wanted {
                         continue;
                     }

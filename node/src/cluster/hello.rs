@@ -185,6 +185,11 @@ pub async fn refuse_stale_directory(
             // A node that was given the cluster is not a member before that is
             // in the log.
             Err(FormationError::NotAMember { .. }) if was_added => {}
+            // One of the first members was one all the time. Who answers has just
+            // started, and can not tell yet that it was removed.
+            Err(FormationError::NotAMember { .. }) => {
+                return Err(RemovedFromCluster::of(identity).into());
+            }
             checked => checked?,
         }
         for remembered in &answer.remembered {

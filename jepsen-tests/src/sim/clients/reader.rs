@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use huntlog_client::Client;
-use huntlog_client::proto::{Consistency, ReadRequest, Stale, consistency::Level};
+use huntlog_client::proto::{Consistency, GetHuntRequest, ReadRequest, Stale, consistency::Level};
 use parking_lot::Mutex;
 
 use super::{
-    Phase, Place, Places, Program, Shared, claim_key, earliest_kept, entry_of, log_key, only,
+    Phase, Place, Places, Program, SETUP_EVENTS, Shared, claim_key, earliest_kept, entry_of,
+    log_key, only,
 };
 use crate::history::{Op, Read, StaleRead, Who};
 use crate::sim::random::Random;
@@ -147,7 +148,7 @@ impl Reader {
                     invoked.info(error);
                     if let Some(earliest) = earliest {
                         shared.coverage.lock().given_up += 1;
-                        self.start_again(&client, key, earliest).await;
+                        self.start_again(shared, &client, key, earliest).await;
                     }
                     return false;
                 }
@@ -174,7 +175,7 @@ impl Reader {
 
     /// Finds out which of the key's entries is the first from `earliest` on: what
     /// was before is kept no more.
-    async fn start_again(&self, client: &Client, key: &str, earliest: u64) {
+    async fn start_again(&self, shared: &Shared, client: &Client, key: &str, earliest: u64) {
         let mut reader = client.read(ReadRequest {
             from_offset: earliest,
             filter: only(key),
@@ -186,6 +187,19 @@ impl Reader {
                     if let Some((entries, _)) = page.iter().find_map(entry_of) {
                         break entries;
                     }
+                }
+                // All of it is gone: how many there were the hunt tells, once nothing
+                // is appended any more.
+                Ok(None) if shared.phase() == Phase::Draining => {
+                    let asked = GetHuntRequest {
+                        hunt: key.to_owned(),
+                        ..GetHuntRequest::default()
+                    };
+                    let answer = client.hunt(asked).await;
+                    let Some(hunt) = answer.ok().and_then(|answer| answer.hunt) else {
+                        return;
+                    };
+                    break hunt.revision.saturating_sub(SETUP_EVENTS);
                 }
                 // It is tried again.
                 Ok(None) | Err(_) => return,

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use crate::disk::LoopDisk;
 use crate::injection::Injection;
+use crate::network::Network;
 
 /// Something that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +44,13 @@ fn not_root(what: &str) -> Option<String> {
 }
 
 fn namespaces_missing() -> Option<String> {
+    // Root is not always allowed to: one is made, and removed again.
+    static PROBED: OnceLock<Option<String>> = OnceLock::new();
+    let probe = || {
+        let made = Network::create(1).and_then(|network| network.set_rules(&[]));
+        made.err()
+            .map(|why| format!("no network namespaces: {why}"))
+    };
     not_root("network namespaces").or_else(|| {
         [
             ("ip", "iproute2"),
@@ -50,6 +59,7 @@ fn namespaces_missing() -> Option<String> {
         ]
         .into_iter()
         .find_map(|(tool, package)| tool_missing(tool, package))
+        .or_else(|| PROBED.get_or_init(probe).clone())
     })
 }
 

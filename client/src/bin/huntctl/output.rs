@@ -66,6 +66,11 @@ pub fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> R
     line(&table.trim_fmt())
 }
 
+/// How a column says whether something is so.
+pub fn yes_or_no(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
 /// Names and answers come from strangers: no control characters to a terminal.
 pub fn printable(text: &str) -> String {
     text.chars()

@@ -201,8 +201,8 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
         role(p),
         p.term.to_string(),
         p.leader_id.to_string(),
-        yes_or_no(p.ready),
-        yes_or_no(node.draining),
+        output::yes_or_no(p.ready),
+        output::yes_or_no(node.draining),
         p.last_log_index.to_string(),
         p.committed_log_index.to_string(),
         p.applied_log_index.to_string(),
@@ -211,10 +211,6 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
         p.sessions.to_string(),
         node.version.clone(),
     ]
-}
-
-pub fn yes_or_no(is: bool) -> String {
-    if is { "yes" } else { "no" }.to_owned()
 }
 
 fn role(partition: &proto::PartitionStatus) -> String {

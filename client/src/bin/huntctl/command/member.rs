@@ -6,7 +6,6 @@ use std::time::Duration;
 use huntlog_client::{CallError, Client, Reason, proto};
 use serde_json::{Value, json};
 
-use super::cluster::yes_or_no;
 use crate::args::{MemberCommand, NewNode};
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -185,7 +184,7 @@ fn row(list: &proto::ListMembersResponse, member: &proto::Member) -> Vec<String>
     vec![
         member.node_id.to_string(),
         role(list, member).to_owned(),
-        yes_or_no(member.draining),
+        output::yes_or_no(member.draining),
         member.peer_address.clone(),
         member.client_address.clone(),
         text(lag.filter(|_| !leads).map(|lag| lag.to_string())),

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use huntlog_jepsen::{Cluster, Injection, LoopDisk, NodeProcess, Throttle};
+use huntlog_client::proto::TakeSnapshotRequest;
+use huntlog_client::proto::admin_service_client::AdminServiceClient;
+use huntlog_jepsen::{Cluster, Injection, LoopDisk, NodeProcess, Throttle, channel};
 use tokio::time::Instant;
 
 use crate::failover::Load;
@@ -104,6 +106,7 @@ async fn a_failing_disk_ends_the_node_and_a_failed_sync_is_not_tried_again() {
         ("pwrite64:error=ENOSPC:when=7", "log", "write failed on"),
         ("pwrite64:error=EIO:when=1+", "index", "update failed on"),
         ("pwrite64:error=ENOSPC:when=1+", "index", "update failed on"),
+        ("fsync,fdatasync:error=EIO:when=1+", "index", " failed on"),
     ] {
         load.progress(&cluster, 50).await;
         let victim = cluster.leader().await.expect("a leader");
@@ -122,6 +125,13 @@ async fn a_failing_disk_ends_the_node_and_a_failed_sync_is_not_tried_again() {
         let known = node.log().len();
         let injection = Injection::attach(node, fault, &[&file]).await;
         injection.as_ref().expect("attached");
+        if fault.starts_with("fsync") {
+            // The index is synced for a snapshot, which then is not taken.
+            let channel = channel(&node.spec().client_address()).await;
+            let mut admin = AdminServiceClient::new(channel.expect("it listens"));
+            let snapshot = admin.take_snapshot(TakeSnapshotRequest::default()).await;
+            snapshot.expect_err("its index can not be synced");
+        }
         assert_eq!(ended(node).await, FAILED, "{fault}");
         let log = node.log().split_off(known);
         assert!(log.contains(said) && log.contains(&named), "{log}");

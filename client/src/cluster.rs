@@ -255,7 +255,7 @@ impl Cluster {
             return Ok(());
         }
         let now = self.now();
-        self.directory().is_foreign(address, now);
+        self.directory().note_foreign(address, now);
         tracing::warn!(
             node = address,
             theirs = named,

@@ -92,7 +92,7 @@ impl Directory {
     }
 
     /// It belongs to another cluster.
-    pub(crate) fn is_foreign(&mut self, address: &str, now: Duration) {
+    pub(crate) fn note_foreign(&mut self, address: &str, now: Duration) {
         if let Some(index) = self.find(address) {
             self.nodes[index].foreign = true;
             self.nodes[index].suspect_until = now + limits::FOREIGN;
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_node_of_another_cluster_is_not_chosen_before_one_that_fails() {
         let mut nodes = directory(true);
-        nodes.is_foreign("a:1", MS);
+        nodes.note_foreign("a:1", MS);
         assert_eq!(&*nodes.choose(2 * MS), "b:1");
         // Its own failures do not bring it back sooner.
         nodes.failed("a:1", 2 * MS);

@@ -51,11 +51,6 @@ pub struct Append {
     pub offset: Option<u64>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 /// A linearizable read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,7 +64,7 @@ pub struct Read {
     pub node: Option<u64>,
     /// What is before `from` is kept no more, as the retention says: this is a
     /// read of everything that is.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given_up: bool,
     /// Answer: (offset, value) from `from` on.
     #[serde(default, skip_serializing_if = "Option::is_none")]

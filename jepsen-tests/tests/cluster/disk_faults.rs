@@ -35,18 +35,30 @@ fn open_segment(data_dir: &Path) -> String {
         .to_string()
 }
 
+/// Three nodes, each with a disk of its own of `bytes`.
+async fn cluster_on_disks(bytes: u64) -> Cluster {
+    let mut cluster = Cluster::prepare(3, "").expect("files");
+    for id in 1..=3 {
+        cluster.add_disk(id, bytes).expect("a disk");
+    }
+    cluster.start_all().expect("started");
+    cluster.wait_ready().await.expect("a cluster");
+    cluster
+}
+
+async fn nothing_is_lost(cluster: &Cluster, load: Load) {
+    let acknowledged = load.finish().await;
+    check_all_nodes(cluster, &acknowledged).await;
+    no_node_panicked(cluster);
+}
+
 /// The disk of the leader is full: of what the segments need, or, where a whole
 /// segment was set aside, of what the index needs.
 async fn a_full_disk(disk_bytes: u64, free_bytes: u64) {
     if !is_possible(LoopDisk::unavailable()) {
         return;
     }
-    let mut cluster = Cluster::prepare(3, "").expect("files");
-    for id in 1..=3 {
-        cluster.add_disk(id, disk_bytes).expect("a disk");
-    }
-    cluster.start_all().expect("started");
-    cluster.wait_ready().await.expect("a cluster");
+    let mut cluster = cluster_on_disks(disk_bytes).await;
     let load = Load::start(&cluster, 8).await;
     load.progress(&cluster, 50).await;
     let victim = cluster.leader().await.expect("a leader");
@@ -73,9 +85,7 @@ async fn a_full_disk(disk_bytes: u64, free_bytes: u64) {
     cluster.node(victim).start().expect("started");
     load.progress(&cluster, 50).await;
     cluster.wait_ready().await.expect("it is back");
-    let acknowledged = load.finish().await;
-    check_all_nodes(&cluster, &acknowledged).await;
-    no_node_panicked(&cluster);
+    nothing_is_lost(&cluster, load).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,9 +149,7 @@ async fn a_failing_disk_ends_the_node_and_a_failed_sync_is_not_tried_again() {
         cluster.node(victim).start().expect("started again");
         cluster.wait_ready().await.expect("it catches up");
     }
-    let acknowledged = load.finish().await;
-    check_all_nodes(&cluster, &acknowledged).await;
-    no_node_panicked(&cluster);
+    nothing_is_lost(&cluster, load).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,12 +157,7 @@ async fn a_disk_that_hangs_stops_neither_the_cluster_nor_its_node() {
     if !is_possible(LoopDisk::unavailable()) {
         return;
     }
-    let mut cluster = Cluster::prepare(3, "").expect("files");
-    for id in 1..=3 {
-        cluster.add_disk(id, 1 << 30).expect("a disk");
-    }
-    cluster.start_all().expect("started");
-    cluster.wait_ready().await.expect("a cluster");
+    let cluster = cluster_on_disks(1 << 30).await;
     let load = Load::start(&cluster, 8).await;
     load.progress(&cluster, 50).await;
     let leader = cluster.leader().await.expect("a leader");
@@ -169,9 +172,7 @@ async fn a_disk_that_hangs_stops_neither_the_cluster_nor_its_node() {
         load.progress(&cluster, 50).await;
         cluster.wait_ready().await.expect("it catches up");
     }
-    let acknowledged = load.finish().await;
-    check_all_nodes(&cluster, &acknowledged).await;
-    no_node_panicked(&cluster);
+    nothing_is_lost(&cluster, load).await;
     for node in cluster.nodes() {
         let starts = node.log().matches(r#""message":"starting""#).count();
         assert_eq!(starts, 1, "{}", node.log());
@@ -196,9 +197,7 @@ async fn a_slow_disk_slows_its_node_alone() {
         load.progress(&cluster, 50).await;
         cluster.wait_ready().await.expect("it catches up");
     }
-    let acknowledged = load.finish().await;
-    check_all_nodes(&cluster, &acknowledged).await;
-    no_node_panicked(&cluster);
+    nothing_is_lost(&cluster, load).await;
 }
 
 /// How often the node has synced its log, and for how long altogether.
@@ -222,12 +221,7 @@ async fn a_disk_of_few_writes_a_second_slows_its_node_alone() {
     if !is_possible(Throttle::unavailable()) {
         return;
     }
-    let mut cluster = Cluster::prepare(3, "").expect("files");
-    for id in 1..=3 {
-        cluster.add_disk(id, 1 << 30).expect("a disk");
-    }
-    cluster.start_all().expect("started");
-    cluster.wait_ready().await.expect("a cluster");
+    let mut cluster = cluster_on_disks(1 << 30).await;
     let load = Load::start(&cluster, 8).await;
     load.progress(&cluster, 50).await;
     let leader = cluster.leader().await.expect("a leader");
@@ -252,7 +246,5 @@ async fn a_disk_of_few_writes_a_second_slows_its_node_alone() {
         load.progress(&cluster, 50).await;
         cluster.wait_ready().await.expect("it catches up");
     }
-    let acknowledged = load.finish().await;
-    check_all_nodes(&cluster, &acknowledged).await;
-    no_node_panicked(&cluster);
+    nothing_is_lost(&cluster, load).await;
 }

@@ -10,10 +10,9 @@
 use std::ops::Range;
 
 use huntlog_machine::Machine;
-use huntlog_storage::{PartitionLog, ReadError, SnapshotStore};
+use huntlog_storage::{PartitionLog, SnapshotStore};
 
-use super::rederive::{RederiveError, apply};
-use crate::limits;
+use super::rederive::{RederiveError, replay};
 use crate::raft::{
     MachineRules, SnapshotMeta, StoredMembership, decode_meta, encode_meta, log_id_from_storage,
     membership_in,
@@ -30,10 +29,10 @@ pub(super) async fn to_the_log(
         return Ok(());
     }
     let rules = rules.clone();
-    crate::blocking::spawn_blocking(move || replay(&log, &snapshots, range, &rules)).await?
+    crate::blocking::spawn_blocking(move || bring(&log, &snapshots, range, &rules)).await?
 }
 
-fn replay(
+fn bring(
     log: &PartitionLog,
     snapshots: &SnapshotStore,
     range: Range<u64>,
@@ -45,27 +44,16 @@ fn replay(
         "the newest snapshot that can be read ends before the log that was purged; the state is brought forward from what is kept of that"
     );
     let (mut machine, mut meta) = base(log, snapshots, rules)?;
-    let mut next = range.start;
-    while next < range.end {
-        let entries = log.read_history(next..range.end, limits::LOG_READ_BYTES_MAX)?;
-        if entries.is_empty() {
-            return Err(ReadError::NotKept {
-                partition: log.id(),
-                index: next,
-                kept: log.history(),
-            }
-            .into());
-        }
-        for entry in &entries {
-            apply(&mut machine, entry)?;
+    replay(log, &mut machine, range, |applied| {
+        for (entry, _) in applied {
             let log_id = log_id_from_storage(entry.id);
             if let Some(membership) = membership_in(&entry.payload)? {
                 meta.last_membership = StoredMembership::new(Some(log_id), membership);
             }
             meta.last_log_id = Some(log_id);
-            next = entry.id.index + 1;
         }
-    }
+        Ok(())
+    })?;
     let last = log
         .last_purged()
         .expect("only what was purged is brought forward");

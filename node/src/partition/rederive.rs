@@ -7,6 +7,7 @@
 use std::io;
 use std::ops::Range;
 
+use bytes::Bytes;
 use huntlog_machine::{ApplyError, Machine, RestoreError};
 use huntlog_storage::{
     FatalError, LogEntry, OpenError, PartitionLog, ReadError, SnapshotError, SnapshotInfo,
@@ -16,23 +17,24 @@ use huntlog_storage::{
 use crate::limits;
 use crate::raft::{EntryFormatError, MachineRules, entry_data};
 
-/// Why records could not be derived again.
+/// Why the log could not be replayed, for records that are missing or to bring a
+/// state forward.
 #[derive(Debug, thiserror::Error)]
 pub enum RederiveError {
     /// The log could not be read.
-    #[error("deriving outcomes again: {0}")]
+    #[error("replaying the log: {0}")]
     Read(#[from] ReadError),
     /// A snapshot could not be read.
-    #[error("deriving outcomes again: {0}")]
+    #[error("replaying the log: {0}")]
     Snapshot(#[from] SnapshotError),
     /// A snapshot could not be restored.
-    #[error("deriving outcomes again from a snapshot: {0}")]
+    #[error("replaying the log from a snapshot: {0}")]
     Restore(#[from] RestoreError),
     /// The log holds what this release can not read.
-    #[error("deriving outcomes again: {0}")]
+    #[error("replaying the log: {0}")]
     Format(#[from] EntryFormatError),
     /// The log contradicts itself.
-    #[error("deriving outcomes again at log index {index}: {source}")]
+    #[error("replaying the log at index {index}: {source}")]
     Apply {
         /// Where.
         index: u64,
@@ -54,7 +56,7 @@ pub enum RederiveError {
     #[error(transparent)]
     Fatal(#[from] FatalError),
     /// The task was cancelled or panicked.
-    #[error("deriving outcomes again was interrupted: {0}")]
+    #[error("replaying the log was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
 
@@ -110,15 +112,40 @@ fn fill(
             return Ok(());
         }
     };
-    let mut next = machine.last_applied().map_or(0, |id| id.index + 1);
+    let next = machine.last_applied().map_or(0, |id| id.index + 1);
     tracing::info!(
         partition = log.id(),
         ?gap,
         from = next,
         "deriving outcomes again"
     );
-    while next < gap.end {
-        let entries = log.read_history(next..gap.end, limits::LOG_READ_BYTES_MAX)?;
+    replay(log, &mut machine, next..gap.end, |applied| {
+        let records: Vec<_> = applied
+            .into_iter()
+            .map(|(entry, record)| (entry.id.index, record))
+            .filter(|(index, _)| gap.contains(index))
+            .collect();
+        if !records.is_empty() {
+            log.put_records(records)?;
+        }
+        Ok(())
+    })?;
+    log.sync_records()?;
+    Ok(())
+}
+
+/// Applies the entries of `range`, from the history too, to the machine that is
+/// just before them, and hands over each with its record, as many at once as are
+/// read at once. Blocks.
+pub(super) fn replay(
+    log: &PartitionLog,
+    machine: &mut Machine,
+    range: Range<u64>,
+    mut applied: impl FnMut(Vec<(LogEntry, Bytes)>) -> Result<(), RederiveError>,
+) -> Result<(), RederiveError> {
+    let mut next = range.start;
+    while next < range.end {
+        let entries = log.read_history(next..range.end, limits::LOG_READ_BYTES_MAX)?;
         if entries.is_empty() {
             return Err(ReadError::NotKept {
                 partition: log.id(),
@@ -127,19 +154,13 @@ fn fill(
             }
             .into());
         }
-        let mut records = Vec::new();
-        for entry in &entries {
-            let record = apply(&mut machine, entry)?;
-            if gap.contains(&entry.id.index) {
-                records.push((entry.id.index, record));
-            }
-            next = entry.id.index + 1;
-        }
-        if !records.is_empty() {
-            log.put_records(records)?;
-        }
+        next += entries.len() as u64;
+        let records: Result<Vec<_>, _> = entries
+            .into_iter()
+            .map(|entry| apply(machine, &entry).map(|record| (entry, record)))
+            .collect();
+        applied(records?)?;
     }
-    log.sync_records()?;
     Ok(())
 }
 
@@ -210,10 +231,7 @@ pub(super) fn verify(
     }
 }
 
-pub(super) fn apply(
-    machine: &mut Machine,
-    entry: &LogEntry,
-) -> Result<bytes::Bytes, RederiveError> {
+fn apply(machine: &mut Machine, entry: &LogEntry) -> Result<Bytes, RederiveError> {
     let id = huntlog_machine::LogId {
         term: entry.id.term,
         node_id: entry.id.node_id,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::super::finale::{DEADLINE, Finding};
 use super::super::stage::{Pace, Stage};
-use super::{SetupError, unacknowledged, workers};
+use super::{SetupError, enough_ops, unacknowledged, workers};
 use crate::history::{self, Claim, Op, Who};
 
 /// Players of a hunt, each of whom claims every treasure once.
@@ -85,8 +85,7 @@ fn setup(hunt: &str) -> Vec<Event> {
 impl Claims {
     pub(super) fn new(stage: &Stage, rate: u32) -> Self {
         let groups = usize::try_from(workers(rate).div_ceil(PLAYERS)).expect("a few");
-        let claims = u64::from(rate) * stage.plan.time.as_secs().max(1);
-        let claims = usize::try_from(claims + claims / 2).unwrap_or(usize::MAX);
+        let claims = usize::try_from(enough_ops(stage, rate)).unwrap_or(usize::MAX);
         let hunts = claims / (TREASURES * PLAYERS as usize * groups) + 1;
         let group = |group| Group {
             hunts: Arc::new((0..hunts).map(|hunt| format!("c{group}-{hunt}")).collect()),

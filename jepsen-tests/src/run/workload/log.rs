@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::super::stage::{Pace, Stage};
 use super::keys::{Key, Keys, Lane, Place, value_event};
-use super::{SetupError, accepted, unacknowledged, workers};
+use super::{SetupError, accepted, enough_ops, unacknowledged, workers};
 use crate::history::{Append, Client, Op};
 
 /// Keys that are in use at once.
@@ -29,10 +29,8 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(stage: &Stage, rate: u32) -> Self {
-        let ops = u64::from(rate) * stage.plan.time.as_secs().max(1);
         Self {
-            // Half as much again, since time passes before the first fault as well.
-            keys: Keys::new("h", LANES, ops + ops / 2),
+            keys: Keys::new("h", LANES, enough_ops(stage, rate)),
             rate,
         }
     }

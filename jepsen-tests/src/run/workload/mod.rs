@@ -117,6 +117,13 @@ impl Load {
     }
 }
 
+/// Operations to have ready for `rate` a second: half as many again as fit in the
+/// plan's time, since time passes before the first fault as well.
+fn enough_ops(stage: &Stage, rate: u32) -> u64 {
+    let ops = u64::from(rate) * stage.plan.time.as_secs().max(1);
+    ops + ops / 2
+}
+
 /// The one event's place, if it was accepted.
 pub(super) fn accepted(outcomes: Option<&Vec<EventOutcome>>) -> Option<&Accepted> {
     match outcomes?.first()?.outcome.as_ref()? {

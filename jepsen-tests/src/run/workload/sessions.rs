@@ -16,7 +16,7 @@ use tonic_types::StatusExt as _;
 
 use super::super::stage::{Pace, Stage};
 use super::keys::{Key, Keys, Lane, Place, value_event};
-use super::{SetupError, accepted, workers};
+use super::{SetupError, accepted, enough_ops, workers};
 use crate::history::{Append, Client, Op, Open};
 
 const LANES: usize = 4;
@@ -35,9 +35,8 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(stage: &Stage, rate: u32) -> Self {
-        let ops = u64::from(rate) * stage.plan.time.as_secs().max(1);
         Self {
-            keys: Keys::new("s", LANES, ops + ops / 2),
+            keys: Keys::new("s", LANES, enough_ops(stage, rate)),
             rate,
         }
     }

@@ -66,7 +66,7 @@ impl History {
     /// # Errors
     /// At the first that breaks the format: indexes are 0, 1, 2 and so on, time
     /// does not go back, each process has at most one operation open and none
-    /// after one whose fate is unknown.
+    /// after one whose fate is unknown, no value is appended to a key twice.
     pub fn new(events: Vec<Event>) -> Result<Self, HistoryError> {
         let mut order = format::Order::default();
         for (position, event) in events.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod check;
+mod export;
 mod matrix;
 mod prove;
 mod run;
@@ -31,6 +32,8 @@ Exit codes:
 enum Command {
     /// Judges a history that a run has written.
     Check(check::Arguments),
+    /// Writes a history in the form of another checker.
+    Export(export::Arguments),
     /// Runs simulated clusters, one for each seed.
     Sim(sim::Arguments),
     /// Plants known bugs and shows that the simulation notices each.
@@ -102,6 +105,7 @@ impl Failure {
 pub fn run(arguments: Arguments) -> Result<Ending, Failure> {
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Prove(arguments) => prove::run(&arguments),
         Command::Run(arguments) => run::run(arguments),

@@ -3,12 +3,14 @@
 //! As a file it is JSON lines with the op maps of Jepsen, so that independent
 //! checkers can judge it as well as ours.
 
+mod edn;
 mod format;
 mod op;
 mod recorder;
 #[cfg(test)]
 mod tests;
 
+pub use edn::EdnForm;
 pub use format::{HistoryError, LineFault};
 pub use op::{Append, Claim, Fault, Op, Open, Phase, Poll, Read, StaleRead, Who};
 pub use recorder::{Client, OpenOp, Recorder};

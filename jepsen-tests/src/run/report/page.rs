@@ -32,7 +32,7 @@ fn write(page: &mut String, summary: &Summary, svg: &str) -> std::fmt::Result {
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{workload} under {nemesis}</title>\
          <style>{STYLE}</style><h1>{workload} under {nemesis}: <span class=\"{class}\">{outcome}</span></h1>\
          <p>{} nodes {}, {} operations a second offered for {} s, seed {}. Repeat with<br>\
-         <code>huntlog-jepsen run --workload {workload} --nemesis {nemesis} --nodes {} --rate {} --time {} --seed {} --out DIR</code></p>",
+         <code>huntlog-jepsen run --workload {workload} --nemesis {nemesis} --nodes {} --rate {} --time {} --seed {}{} --out DIR</code></p>",
         summary.nodes,
         if summary.namespaces {
             "in network namespaces"
@@ -46,6 +46,11 @@ fn write(page: &mut String, summary: &Summary, svg: &str) -> std::fmt::Result {
         summary.rate,
         summary.time_s,
         summary.seed,
+        if summary.namespaces {
+            ""
+        } else {
+            " --loopback"
+        },
     )?;
     page.push_str(svg);
     wrong(page, summary)?;

@@ -1,10 +1,12 @@
 //! Runs against real processes: a workload, a nemesis, and a verdict.
 
+mod answers;
 mod data;
 mod finale;
 mod journal;
 mod links;
 mod members;
+mod minimum;
 mod nemesis;
 mod prepare;
 mod report;
@@ -27,12 +29,13 @@ pub use nemesis::Nemesis;
 pub use report::{Outcome, Summary};
 pub use workload::{SetupError, Workload};
 
-use crate::check::{Minimum, judge};
+use crate::check::judge;
 use crate::cluster::{Cluster, ClusterError};
 use crate::disk::LoopDisk;
 use crate::interrupt::{Interrupted, Interrupts};
 use crate::network::{Network, NetworkError};
 use data::NodeData;
+use finale::Deadlines;
 use journal::Journal;
 use members::Replacer;
 use nemesis::Injector;
@@ -67,20 +70,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Below this there is no verdict: a twentieth of the operations offered, and
-    /// a fault every twenty seconds.
-    #[must_use]
-    pub fn minimum(&self) -> Minimum {
-        let seconds = self.time.as_secs();
-        Minimum {
-            ok_ops: (u64::from(self.rate) * seconds / 20).max(100),
-            faults: match self.nemesis {
-                Nemesis::None => 0,
-                _ => (seconds / 20).max(1),
-            },
-        }
-    }
-
     /// What this machine lacks for it, if anything.
     #[must_use]
     pub fn missing(&self) -> Option<String> {
@@ -260,17 +249,25 @@ async fn perform(plan: Plan, network: Option<Network>) -> Result<Summary, RunErr
     );
     findings.extend(of_members);
     journal.note("everything is healed");
-    findings.extend(load.finish(&stage).await);
+    let deadlines = Deadlines::from_now(&plan);
     {
         let mut cluster = cluster.lock().await;
-        findings.extend(finale::live(&stage, &cluster).await);
-        journal.note("the cluster lives; reading everything");
-        findings.extend(load.drain(&stage).await);
-        findings.extend(finale::agreed(&cluster).await);
+        let (of_clients, of_nodes) = tokio::join!(
+            load.finish(&stage, deadlines.live),
+            finale::live(&stage, &cluster, deadlines.live)
+        );
+        findings.extend(of_clients);
+        findings.extend(of_nodes);
+        journal.note("reading everything");
+        findings.extend(load.drain(&stage, deadlines.read).await);
+        findings.extend(finale::agreed(&cluster, deadlines.read).await);
         findings.extend(finale::loud(&mut cluster, plan.nemesis));
     }
+    findings.extend(stage.wrong_refusals());
     let history = stage.recorder.history();
-    let judgement = judge(&history, plan.minimum());
+    let mut judgement = judge(&history, plan.minimum());
+    let lacking = plan.lacking(&judgement.counts);
+    judgement.insufficient.extend(lacking);
     let summary = Summary::new(&plan, &history, judgement, findings);
     report::write(&plan.out, &summary, &history)?;
     Ok(summary)

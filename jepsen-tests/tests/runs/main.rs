@@ -196,6 +196,7 @@ fn temporary(dir: &Path) -> PathBuf {
 
 /// Starts a run that goes on for minutes, waits until `begun`, stops it, and
 /// looks for what it has left.
+#[expect(clippy::print_stdout, reason = "what was not tested is said")]
 fn interrupted_when(begun: impl Fn(u32, &Path) -> bool) {
     if !geteuid().is_root() {
         println!("skipped: network namespaces need root");

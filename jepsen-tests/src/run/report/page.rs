@@ -86,7 +86,7 @@ fn operations(page: &mut String, summary: &Summary) -> std::fmt::Result {
         page,
         "<h2>Operations</h2><p>Acknowledged writes took {:.1} ms (median), {:.1} ms (p99), {:.0} ms at most. \
          A verdict needs {} ok operations and {} faults.</p>\
-         <table><tr><th>operation<th>ok<th>failed<th>unknown",
+         <table><tr><th>operation<th>ok<th>needed<th>failed<th>unknown",
         latency.p50_ms,
         latency.p99_ms,
         latency.max_ms,
@@ -96,9 +96,14 @@ fn operations(page: &mut String, summary: &Summary) -> std::fmt::Result {
     for (f, outcomes) in &summary.judgement.counts.ops {
         write!(
             page,
-            "<tr><td>{}<td>{}<td>{}<td>{}",
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}",
             escaped(f),
             outcomes.ok,
+            summary
+                .minimum_of_kinds
+                .get(f.as_str())
+                .copied()
+                .unwrap_or_default(),
             outcomes.fail,
             outcomes.info
         )?;

@@ -21,7 +21,7 @@ enum Kind {
 /// What the replacement of a member is called in a history.
 pub(super) const REPLACED: &str = "replace-member";
 /// Of each kind, however short or slow a run is.
-const LEAST: u64 = 5;
+const LEAST: u64 = 2;
 
 fn kinds(workload: Workload) -> Vec<(&'static str, Kind)> {
     let log = [
@@ -66,7 +66,7 @@ impl Plan {
         let all = self.minimum().ok_ops;
         let of = |kind| match kind {
             Kind::Write => all / 4,
-            Kind::Paced => (all / 50).max(LEAST),
+            Kind::Paced => (all / 100).max(LEAST),
             Kind::Timed => (self.time.as_secs() / 4).max(LEAST),
         };
         let kinds = kinds(self.workload).into_iter();

@@ -1,4 +1,4 @@
-//! What nodes answer when they refuse. A refusal says why, of a write whether it was
+//! What is wrong with nodes' answers, other than what a history shows. A refusal says why, of a write whether it was
 //! applied, and when to try again if that can help (I10); a client that is not told
 //! can not go on.
 
@@ -37,7 +37,7 @@ pub(super) fn fault_of_status(status: &Status) -> Option<String> {
         return None;
     };
     Some(format!(
-        "a refusal {lacks}: {:?}: {}",
+        "I10 honest errors: a refusal {lacks}: {:?}: {}",
         status.code(),
         status.message()
     ))
@@ -65,7 +65,7 @@ pub(super) fn fault_of_call(error: &CallError) -> Option<String> {
 /// connection is none of them.
 fn fault_of_refusal(refusal: &Refusal) -> Option<String> {
     let silent = refusal.reason.as_str().is_empty();
-    silent.then(|| format!("a refusal does not say why: {refusal}"))
+    silent.then(|| format!("I10 honest errors: a refusal does not say why: {refusal}"))
 }
 
 #[cfg(test)]

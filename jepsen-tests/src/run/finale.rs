@@ -42,9 +42,9 @@ pub enum Finding {
     Ended(String),
     /// Something was taken in that has to be refused (I12).
     Accepted(String),
-    /// A node refused without saying what its client has to know (I10), or answered
-    /// against the contract.
-    Refusal(String),
+    /// A node refused without saying what its client has to know (I10), or its answer
+    /// breaks the contract.
+    Answer(String),
     /// The harness did not do its work.
     Harness(String),
 }
@@ -57,7 +57,7 @@ impl fmt::Display for Finding {
             Self::UnexpectedError(what) => write!(f, "unexpected error: {what}"),
             Self::Ended(what) => write!(f, "ended by itself: {what}"),
             Self::Accepted(what) => write!(f, "I12 loud: {what}"),
-            Self::Refusal(what) => write!(f, "I10 honest errors: {what}"),
+            Self::Answer(what) => write!(f, "an answer: {what}"),
             Self::Harness(what) => write!(f, "the harness: {what}"),
         }
     }

@@ -263,7 +263,7 @@ async fn perform(plan: Plan, network: Option<Network>) -> Result<Summary, RunErr
         findings.extend(finale::agreed(&cluster, deadlines.read).await);
         findings.extend(finale::loud(&mut cluster, plan.nemesis));
     }
-    findings.extend(stage.wrong_refusals());
+    findings.extend(stage.wrong_answers());
     let history = stage.recorder.history();
     let mut judgement = judge(&history, plan.minimum());
     let lacking = plan.lacking(&judgement.counts);

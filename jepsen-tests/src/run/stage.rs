@@ -26,7 +26,7 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(15);
 /// off holds a worker up for as long.
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Faults of refusals that are kept; the first ones tell.
+/// Faults of answers that are kept; the first ones tell.
 const FAULTS: usize = 20;
 
 /// One node, asked for its own answers.
@@ -78,7 +78,7 @@ pub(crate) struct Stage {
     pub(crate) plan: Plan,
     nodes: RwLock<Vec<Arc<NodeClient>>>,
     next_value: AtomicU64,
-    /// What was wrong with refusals, each once.
+    /// What was wrong with answers, each once.
     faults: Mutex<BTreeSet<String>>,
     stop: watch::Sender<bool>,
 }
@@ -151,10 +151,10 @@ impl Stage {
         }
     }
 
-    /// What was wrong with refusals so far.
-    pub(crate) fn wrong_refusals(&self) -> Vec<Finding> {
+    /// What was wrong with answers so far.
+    pub(crate) fn wrong_answers(&self) -> Vec<Finding> {
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.iter().cloned().map(Finding::Refusal).collect()
+        faults.iter().cloned().map(Finding::Answer).collect()
     }
 
     /// From now on `new` is asked as well, and `old` is not.

@@ -81,17 +81,14 @@ impl Reader<'_> {
     async fn read_all(&mut self, node: Client) -> Result<(), Stuck> {
         let (key, stage) = (self.key, self.stage);
         let whole = format!("reading {}", key.name);
-        self.until_read(&whole, async |client| {
-            key.read(client, &stage.client, None, None).await
-        })
-        .await?;
-        let end = key.known();
+        let read = async |client: &mut _| key.read(client, &stage.client, None, None).await;
+        // What was acknowledged and is not in this read is lost, which the checkers
+        // see; nobody waits for it to appear elsewhere.
+        let end = self.until_read(&whole, read).await?;
         for node in stage.nodes() {
             let own = format!("reading {} from node {}'s own copy", key.name, node.id);
-            self.until_read(&own, async |client| {
-                key.stale_read(client, &node, None, end).await
-            })
-            .await?;
+            let read = async |client: &mut _| key.stale_read(client, &node, None, end).await;
+            self.until_read(&own, read).await?;
         }
         let mut subscription = key.subscription(&node);
         let polling = format!("the subscription to {}", key.name);
@@ -99,12 +96,16 @@ impl Reader<'_> {
             // A poll that finds nothing new comes back within a second.
             let poll = key.poll(&mut self.client, &mut subscription);
             match timeout_at(self.deadline, poll).await {
-                Ok(answered) => {
-                    if stage.heard_call(answered).is_err() {
+                Ok(answered) => match stage.heard_call(answered) {
+                    Ok(()) => {}
+                    Err(error @ CallError::Refused(_)) => {
+                        return Err(Stuck::Refused(format!("{polling}: {error}")));
+                    }
+                    Err(_) => {
                         sleep(PAUSE).await;
                         subscription = key.subscription(&stage.client);
                     }
-                }
+                },
                 Err(_) => return Err(Stuck::Late(polling)),
             }
         }
@@ -112,16 +113,16 @@ impl Reader<'_> {
     }
 
     /// Tries until it is answered or refused for good, or the time is up.
-    async fn until_read(
+    async fn until_read<T>(
         &mut self,
         what: &str,
-        mut read: impl AsyncFnMut(&mut history::Client) -> Result<(), CallError>,
-    ) -> Result<(), Stuck> {
+        mut read: impl AsyncFnMut(&mut history::Client) -> Result<T, CallError>,
+    ) -> Result<T, Stuck> {
         loop {
             let answer = timeout_at(self.deadline, read(&mut self.client)).await;
             let answer = answer.map(|answer| self.stage.heard_call(answer));
             match answer {
-                Ok(Ok(())) => return Ok(()),
+                Ok(Ok(read)) => return Ok(read),
                 Ok(Err(error @ CallError::Refused(_))) => {
                     return Err(Stuck::Refused(format!("{what}: {error}")));
                 }

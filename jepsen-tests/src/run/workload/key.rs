@@ -73,6 +73,17 @@ fn values(events: &[CommittedEvent]) -> Vec<(u64, u64)> {
         .collect()
 }
 
+/// The place of the last of them, if it is a value.
+fn last(events: &[CommittedEvent]) -> Option<Place> {
+    let event = events
+        .last()
+        .filter(|event| event.revision > SETUP_EVENTS)?;
+    Some(Place {
+        in_key: event.revision - 1 - SETUP_EVENTS,
+        in_partition: event.offset,
+    })
+}
+
 /// A hunt that takes custom events from its creation on.
 pub(crate) fn definition() -> HuntDefinition {
     HuntDefinition {
@@ -130,14 +141,14 @@ impl Key {
     }
 
     /// A linearizable read of the entries from `from` on; all of them when there
-    /// is none.
+    /// is none. Answers the place of the last.
     pub(super) async fn read(
         &self,
         client: &mut history::Client,
         reader: &Client,
         node: Option<u64>,
         from: Option<Place>,
-    ) -> Result<(), CallError> {
+    ) -> Result<Option<Place>, CallError> {
         let mut op = Read {
             key: self.name.clone(),
             from: from.map_or(0, |place| place.in_key),
@@ -147,12 +158,15 @@ impl Key {
         let open = client.invoke(Op::Read(op.clone()));
         match collect(reader, self.read_request(from, None)).await {
             Ok(events) => {
-                self.note_all(&events);
+                let last = last(&events);
+                if let Some(last) = last {
+                    self.note(last);
+                }
                 let entries = values(&events);
                 op.end = Some(entries.last().map_or(op.from, |(offset, _)| offset + 1));
                 op.entries = Some(entries);
                 open.ok(Op::Read(op));
-                Ok(())
+                Ok(last)
             }
             Err(error) => {
                 open.info(&error);
@@ -193,15 +207,6 @@ impl Key {
                 open.info(&error);
                 Err(error)
             }
-        }
-    }
-
-    fn note_all(&self, events: &[CommittedEvent]) {
-        if let Some(event) = events.last().filter(|event| event.revision > SETUP_EVENTS) {
-            self.note(Place {
-                in_key: event.revision - 1 - SETUP_EVENTS,
-                in_partition: event.offset,
-            });
         }
     }
 

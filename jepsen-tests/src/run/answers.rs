@@ -1,6 +1,6 @@
-//! What is wrong with nodes' answers, other than what a history shows. A refusal says why, of a write whether it was
-//! applied, and when to try again if that can help (I10); a client that is not told
-//! can not go on.
+//! What is wrong with nodes' answers, other than what a history shows. A refusal
+//! says why, of a write whether it was applied, and when to try again if that can
+//! help (I10); a client that is not told can not go on.
 
 use huntlog_client::{AppendError, CallError, Cause, Refusal};
 use tonic::{Code, Status};

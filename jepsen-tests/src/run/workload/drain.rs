@@ -85,11 +85,6 @@ impl Reader<'_> {
         // What was acknowledged and is not in this read is lost, which the checkers
         // see; nobody waits for it to appear elsewhere.
         let end = self.until_read(&whole, read).await?;
-        for node in stage.nodes() {
-            let own = format!("reading {} from node {}'s own copy", key.name, node.id);
-            let read = async |client: &mut _| key.stale_read(client, &node, None, end).await;
-            self.until_read(&own, read).await?;
-        }
         let mut subscription = key.subscription(&node);
         let polling = format!("the subscription to {}", key.name);
         while key.delivered() < end.map_or(0, |place| place.in_key + 1) {
@@ -108,6 +103,12 @@ impl Reader<'_> {
                 },
                 Err(_) => return Err(Stuck::Late(polling)),
             }
+        }
+        // Last, so that a node that does not answer keeps nothing else from its end.
+        for node in stage.nodes() {
+            let own = format!("reading {} from node {}'s own copy", key.name, node.id);
+            let read = async |client: &mut _| key.stale_read(client, &node, None, end).await;
+            self.until_read(&own, read).await?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use rustix::ioctl::{self, Opcode, Setter};
 use tempfile::TempDir;
 
 use crate::command::{CommandError, run};
+use crate::lock::LockFile;
 
 /// What every directory with a disk's image is called; nothing else is ever
 /// removed as left over.
@@ -53,7 +54,7 @@ impl DiskError {
 pub struct LoopDisk {
     dir: TempDir,
     /// Held locked, so that another process can tell this disk from a leftover.
-    _lock: File,
+    _lock: LockFile,
     mount_point: PathBuf,
 }
 
@@ -64,9 +65,10 @@ impl LoopDisk {
         static REASON: OnceLock<Option<String>> = OnceLock::new();
         let attempt = || -> Result<(), DiskError> {
             Self::remove_leftovers();
-            let dir = TempDir::with_prefix("huntlog-test-")
-                .map_err(DiskError::io("making a temporary directory"))?;
-            let disk = Self::create(&dir.path().join("mount"), 8 << 20)?;
+            let dir = own_directory()?;
+            // Within its own directory, so that it is found if this is killed.
+            let mount_point = dir.path().join("mount");
+            let disk = Self::create_in(dir, &mount_point, 8 << 20)?;
             disk.shut_down()?;
             disk.remount()
         };
@@ -81,14 +83,15 @@ impl LoopDisk {
     /// # Errors
     /// When a step of it is refused.
     pub fn create(mount_point: &Path, size_bytes: u64) -> Result<Self, DiskError> {
-        let dir =
-            TempDir::with_prefix(PREFIX).map_err(DiskError::io("making a temporary directory"))?;
+        Self::create_in(own_directory()?, mount_point, size_bytes)
+    }
+
+    fn create_in(dir: TempDir, mount_point: &Path, size_bytes: u64) -> Result<Self, DiskError> {
         let image = dir.path().join(IMAGE);
-        let file = File::create(&image)
-            .and_then(|file| {
-                file.set_len(size_bytes)?;
-                file.lock()?;
-                Ok(file)
+        let lock = LockFile::hold(&image)
+            .and_then(|lock| {
+                lock.file().set_len(size_bytes)?;
+                Ok(lock)
             })
             .map_err(DiskError::io(format!("making {}", image.display())))?;
         // Nothing is kept back for root, so that full means full.
@@ -99,7 +102,7 @@ impl LoopDisk {
             .map_err(DiskError::io(format!("making {}", mount_point.display())))?;
         let disk = Self {
             dir,
-            _lock: file,
+            _lock: lock,
             mount_point: mount_point.to_owned(),
         };
         disk.mount()?;
@@ -217,10 +220,7 @@ impl LoopDisk {
                 continue;
             }
             let image = entry.path().join(IMAGE);
-            let Ok(file) = File::open(&image) else {
-                continue;
-            };
-            if file.try_lock().is_ok() {
+            if let Ok(Some(_lock)) = LockFile::take_over(&image) {
                 unmount_image(&image);
                 // Whatever stays is found again next time.
                 let _ = fs::remove_dir_all(entry.path());
@@ -236,6 +236,10 @@ impl Drop for LoopDisk {
         let _ = self.thaw();
         let _ = run(Command::new("umount").arg("--lazy").arg(&self.mount_point));
     }
+}
+
+fn own_directory() -> Result<TempDir, DiskError> {
+    TempDir::with_prefix(PREFIX).map_err(DiskError::io("making a temporary directory"))
 }
 
 /// Unmounts the file systems on loop devices over `image`.
@@ -312,9 +316,8 @@ mod tests {
         let (mount_point, image) = (disk.mount_point().to_owned(), disk.dir.path().join(IMAGE));
         LoopDisk::remove_leftovers();
         assert!(image.exists(), "a disk in use is no leftover");
-        disk._lock
-            .unlock()
-            .expect("unlocked, as when a process ends");
+        let unlocked = disk._lock.file().unlock();
+        unlocked.expect("unlocked, as when a process ends");
         std::mem::forget(disk);
         LoopDisk::remove_leftovers();
         let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");

@@ -4,12 +4,23 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid,
+};
+
 use tokio::process::{Child, Command};
 
 use crate::config::NodeSpec;
 use crate::memory;
 use crate::network::path;
+
+/// How long the end of a process that is killed and dropped is waited for: one
+/// whose disk hangs does not end before the disk is let go.
+const DROP_LIMIT: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
 
 /// Why a process could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +68,7 @@ pub fn binary(name: &str) -> Result<PathBuf, ProcessError> {
     }
 }
 
-/// A node's process, or the place for one. Killed when dropped.
+/// A node's process, or the place for one. Killed when dropped, and gone then.
 #[derive(Debug)]
 pub struct NodeProcess {
     spec: NodeSpec,
@@ -174,11 +185,22 @@ impl NodeProcess {
             .map_err(|source| ProcessError::io("resetting a node's peak of memory", source))
     }
 
+    fn raw_pid(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.pid()?).ok()?)
+    }
+
+    /// Whether it was started and has ended by itself. Unlike [`Self::has_ended`]
+    /// leaves it to be collected.
+    pub fn has_exited(&self) -> bool {
+        let Some(pid) = self.raw_pid() else {
+            return false;
+        };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        !matches!(waitid(WaitId::Pid(pid), look), Ok(None))
+    }
+
     fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
-        let pid = self
-            .pid()
-            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        match pid {
+        match self.raw_pid() {
             Some(pid) => kill_process(pid, signal)
                 .map_err(|error| ProcessError::io(format!("sending {signal:?}"), error.into())),
             None => Ok(()),
@@ -265,5 +287,24 @@ impl NodeProcess {
     /// What it has printed so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.spec.log_file()).unwrap_or_default()
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        // Its files, disk and network can be removed only once it is gone.
+        let Some(pid) = self.raw_pid() else {
+            return;
+        };
+        let process = pidfd_open(pid, PidfdFlags::empty());
+        if self.signal(Signal::KILL).is_ok()
+            && let Ok(process) = process
+        {
+            // Whether it has ended or takes too long, there is no more to do.
+            let _ = poll(
+                &mut [PollFd::new(&process, PollFlags::IN)],
+                Some(&DROP_LIMIT),
+            );
+        }
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::run::{ending, failure};
 use super::{Ending, Failure};
 use crate::check::Outcomes;
+use crate::interrupt::Interrupts;
 use crate::run::{Nemesis, Outcome, Plan, RunError, Summary, Workload, execute};
 
 /// The rows: those that draw one of several faults stand for each of them.
@@ -59,7 +60,7 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, value_delimiter = ',')]
     nemesis: Vec<Nemesis>,
     /// How often each.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     times: u32,
     /// Decides what is done when; drawn when it is not given.
     #[arg(long)]
@@ -94,7 +95,7 @@ enum CellResult {
     Failed(String),
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
+pub(super) fn run(arguments: &Arguments, interrupts: &Interrupts) -> Result<Ending, Failure> {
     let (default_workloads, default_nemeses, default_time) = match arguments.short {
         true => (vec![Workload::Log], SHORT.to_vec(), SHORT_TIME_S),
         false => (
@@ -137,13 +138,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
                     nodes: 3,
                     seed,
                     out: arguments.out.join(directory),
-                    namespaces: Plan::namespaces_possible(),
+                    namespaces: Plan::namespaces_missing().is_none(),
                 };
                 let cell = Cell {
                     workload: workload_name,
                     nemesis: nemesis_name,
                     seed,
-                    result: cell(plan)?,
+                    result: cell(plan, interrupts)?,
                 };
                 print(&mut stdout, &cell);
                 cells.push(cell);
@@ -161,11 +162,12 @@ fn or<T: Clone>(given: &[T], default: Vec<T>) -> Vec<T> {
     }
 }
 
-fn cell(plan: Plan) -> Result<CellResult, Failure> {
+fn cell(plan: Plan, interrupts: &Interrupts) -> Result<CellResult, Failure> {
+    interrupts.check().map_err(Failure::failed)?;
     if let Some(missing) = plan.missing() {
         return Ok(CellResult::Skipped(missing));
     }
-    match execute(plan) {
+    match execute(plan, interrupts) {
         Ok(summary) => Ok(ran(&summary)),
         Err(error @ (RunError::Interrupted(_) | RunError::NotEmpty(_))) => Err(failure(error)),
         Err(error) => Ok(CellResult::Failed(error.to_string())),
@@ -191,7 +193,12 @@ fn save(arguments: &Arguments, cells: &[Cell]) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("writing {}: {error}", path.display())))
 }
 
+/// Of the runs that there were; where there were none, nothing can be told.
 fn worst(cells: &[Cell]) -> Ending {
+    let skipped = |cell: &Cell| matches!(cell.result, CellResult::Skipped(_));
+    if cells.iter().all(skipped) {
+        return Ending::NoVerdict;
+    }
     let mut worst = Ending::Valid;
     for cell in cells {
         let found = match &cell.result {
@@ -263,4 +270,36 @@ fn name(value: &impl ValueEnum) -> String {
         .to_possible_value()
         .map(|value| value.get_name().to_owned())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(result: CellResult) -> Cell {
+        Cell {
+            workload: "log".to_owned(),
+            nemesis: "none".to_owned(),
+            seed: 1,
+            result,
+        }
+    }
+
+    #[test]
+    fn a_table_of_skipped_cells_has_no_verdict() {
+        let skipped = || cell(CellResult::Skipped("no root".to_owned()));
+        let ran = |outcome| {
+            cell(CellResult::Ran {
+                outcome,
+                ops: Outcomes::default(),
+                faults: 0,
+                p99_ms: 0.0,
+                silence_ms: None,
+            })
+        };
+        assert_eq!(worst(&[skipped(), skipped()]), Ending::NoVerdict);
+        assert_eq!(worst(&[skipped(), ran(Outcome::Valid)]), Ending::Valid);
+        let cells = [ran(Outcome::Invalid), skipped(), ran(Outcome::Valid)];
+        assert_eq!(worst(&cells), Ending::Invalid);
+    }
 }

@@ -12,6 +12,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::interrupt::Interrupts;
+
 /// Breaks huntlog on purpose and judges what came of it.
 #[derive(Debug, Parser)]
 #[command(name = "huntlog-jepsen", version, after_help = EXIT_CODES)]
@@ -108,7 +110,11 @@ pub fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Prove(arguments) => prove::run(&arguments),
-        Command::Run(arguments) => run::run(arguments),
-        Command::Matrix(arguments) => matrix::run(&arguments),
+        Command::Run(arguments) => run::run(arguments, &interrupts()?),
+        Command::Matrix(arguments) => matrix::run(&arguments, &interrupts()?),
     }
+}
+
+fn interrupts() -> Result<Interrupts, Failure> {
+    Interrupts::catch().map_err(|error| Failure::failed(format!("listening for signals: {error}")))
 }

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::finale::Finding;
 use super::journal::Journal;
+use super::minimum::REPLACED;
 use super::prepare::spec;
 use super::stage::{NodeClient, Stage};
 use crate::cluster::Cluster;
@@ -70,7 +71,7 @@ impl Replacer {
         self.journal
             .note(format!("node {new} has taken the place of {old}"));
         self.stage.recorder.fault(Fault {
-            name: "replace-member".to_owned(),
+            name: REPLACED.to_owned(),
             phase: Phase::Start,
             nodes: vec![old, new],
             detail: None,

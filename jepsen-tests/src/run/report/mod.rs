@@ -5,6 +5,7 @@ mod page;
 mod plot;
 mod timeline;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::Path;
@@ -54,6 +55,8 @@ pub struct Summary {
     pub outcome: Outcome,
     /// What was needed for a verdict.
     pub minimum: Minimum,
+    /// And of each kind of operation.
+    pub minimum_of_kinds: BTreeMap<&'static str, u64>,
     /// What the history comes to.
     pub judgement: Judgement,
     /// What else was wrong.
@@ -89,6 +92,7 @@ impl Summary {
             namespaces: plan.namespaces,
             outcome,
             minimum: plan.minimum(),
+            minimum_of_kinds: plan.minimum_of_kinds(),
             judgement,
             findings,
             latency: timeline::latency(history),

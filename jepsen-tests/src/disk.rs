@@ -178,13 +178,16 @@ impl LoopDisk {
             .map_err(|error| DiskError::io("asking for room")(error.into()))?;
         let room = space.f_bavail.saturating_mul(space.f_frsize);
         let taken = room.saturating_sub(free_bytes);
-        File::create(&ballast)
-            .and_then(|file| {
-                let all = rustix::fs::FallocateFlags::empty();
-                rustix::fs::fallocate(&file, all, 0, taken)?;
-                file.sync_all()
-            })
-            .map_err(DiskError::io(format!("filling {}", ballast.display())))?;
+        let filled = File::create(&ballast).and_then(|file| {
+            let all = rustix::fs::FallocateFlags::empty();
+            rustix::fs::fallocate(&file, all, 0, taken)?;
+            file.sync_all()
+        });
+        if filled.is_err() {
+            // What it has taken of the room by then would stay taken.
+            let _ = fs::remove_file(&ballast);
+        }
+        filled.map_err(DiskError::io(format!("filling {}", ballast.display())))?;
         Ok(ballast)
     }
 

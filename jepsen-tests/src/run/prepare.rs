@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::links::Links;
-use super::nemesis::Fault;
+use super::nemesis::{Fault, Nemesis};
 use super::requirements::{Requirement, faketime};
 use super::{Plan, RunError};
 use crate::cluster::Cluster;
@@ -40,7 +40,7 @@ pub(super) fn spec(network: Option<&Network>, dir: &Path, id: u64) -> NodeSpec {
     }
 }
 
-pub(super) async fn prepare(plan: &Plan, network: Option<Network>) -> Result<Prepared, RunError> {
+pub(super) fn prepare(plan: &Plan, mut network: Option<Network>) -> Result<Prepared, RunError> {
     let specs = match &network {
         None => specs(&plan.out, plan.nodes),
         Some(network) => (1..=plan.nodes)
@@ -49,25 +49,12 @@ pub(super) async fn prepare(plan: &Plan, network: Option<Network>) -> Result<Pre
     };
     let ids: Vec<u64> = specs.iter().map(|spec| spec.id).collect();
     let mut cluster = Cluster::prepare_at(&plan.out, specs, "")?;
-    let needed = plan.nemesis.requirements();
     for id in &ids {
-        if needed.contains(&Requirement::LoopDisks) {
-            cluster.add_disk(*id, DISK_BYTES)?;
-        }
-        if needed.contains(&Requirement::Faketime) {
-            let library = faketime().map_err(RunError::Requirement)?;
-            let node = cluster.node(*id);
-            let file = clock_file(&node.spec().dir);
-            fs::write(&file, "+0").map_err(RunError::io("writing a clock file"))?;
-            node.set_env("LD_PRELOAD", &library.display().to_string());
-            node.set_env("FAKETIME_TIMESTAMP_FILE", &file.display().to_string());
-            node.set_env("FAKETIME_NO_CACHE", "1");
-            node.set_env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        }
+        equip(&mut cluster, plan.nemesis, *id)?;
     }
-    let links = match &network {
+    let links = match &mut network {
         Some(network) if plan.nemesis.faults().contains(&Fault::Delay) => {
-            Some(Arc::new(Links::start(network, &ids).await?))
+            Some(Arc::new(Links::start(network, &ids)?))
         }
         _ => None,
     };
@@ -76,4 +63,24 @@ pub(super) async fn prepare(plan: &Plan, network: Option<Network>) -> Result<Pre
         network: network.map(|network| Arc::new(Mutex::new(network))),
         links,
     })
+}
+
+/// Gives the node `id` the disk and the clock that the nemesis needs, before its
+/// first start.
+pub(super) fn equip(cluster: &mut Cluster, nemesis: Nemesis, id: u64) -> Result<(), RunError> {
+    let needed = nemesis.requirements();
+    if needed.contains(&Requirement::LoopDisks) {
+        cluster.add_disk(id, DISK_BYTES)?;
+    }
+    if needed.contains(&Requirement::Faketime) {
+        let library = faketime().map_err(RunError::Requirement)?;
+        let node = cluster.node(id);
+        let file = clock_file(&node.spec().dir);
+        fs::write(&file, "+0").map_err(RunError::io("writing a clock file"))?;
+        node.set_env("LD_PRELOAD", &library.display().to_string());
+        node.set_env("FAKETIME_TIMESTAMP_FILE", &file.display().to_string());
+        node.set_env("FAKETIME_NO_CACHE", "1");
+        node.set_env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    }
+    Ok(())
 }

@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use super::super::finale::Finding;
 use super::Injector;
-use super::faults::{FaultError, Hold, Injected, Who};
+use super::faults::{FaultError, Hold, Injected};
+use super::victims::Who;
 use crate::cluster::Cluster;
 use crate::injection::Injection;
 use crate::node::NodeProcess;
 
-/// What a filling disk has left: less than one more segment.
-const FREE_BYTES: u64 = 256 << 10;
+/// What a filling disk has left. Segments have their room set aside, and the index
+/// grows by a few KiB a second: with more left, it would last longer than the
+/// fault. With less, the file system has no room to write down who has the rest.
+const FREE_BYTES: u64 = 16 << 10;
 /// How long a node may take to refuse to start.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -23,6 +27,10 @@ impl Injector {
         let mut nodes = self.victims(who).await?;
         let mut cluster = self.cluster.lock().await;
         nodes.retain(|id| cluster.has_disk(*id));
+        if nodes.is_empty() {
+            let why = "none of them has a disk of its own";
+            return Err(FaultError::NoTarget(why.to_owned()));
+        }
         cluster.cut_power(&nodes).await?;
         Ok(Injected {
             hold: Hold::Ended,
@@ -45,15 +53,62 @@ impl Injector {
         })
     }
 
-    pub(super) async fn strace(&mut self, fault: &str) -> Result<Injected, FaultError> {
+    pub(super) async fn slow_disk(&mut self) -> Result<Injected, FaultError> {
+        self.strace("fdatasync:delay_enter=200000", Hold::Slow)
+            .await
+    }
+
+    pub(super) async fn fail_disk(&mut self) -> Result<Injected, FaultError> {
+        self.strace("fdatasync:error=EIO:when=2", Hold::Failing)
+            .await
+    }
+
+    async fn strace(
+        &mut self,
+        fault: &str,
+        hold: impl FnOnce(Injection) -> Hold,
+    ) -> Result<Injected, FaultError> {
         let node = self.leader().await?;
         let mut cluster = self.cluster.lock().await;
         let injection = Injection::attach(found(&mut cluster, node)?, fault, &[]).await?;
         Ok(Injected {
             detail: Some(fault.to_owned()),
-            hold: Hold::Strace(injection),
+            hold: hold(injection),
             ..Injected::of(vec![node])
         })
+    }
+
+    /// Detaches strace, and starts the node again, which has to have ended if a
+    /// sync has failed.
+    pub(super) async fn end_failing(
+        &mut self,
+        id: u64,
+        injection: Injection,
+    ) -> Result<Option<String>, FaultError> {
+        let failed = injection.count();
+        drop(injection);
+        let told = self.start(&[id]).await?;
+        let is_member = self.cluster.lock().await.find(id).is_some();
+        if failed > 0 && told.is_none() && is_member {
+            self.findings.push(Finding::Accepted(format!(
+                "node {id} goes on although {failed} of its syncs failed"
+            )));
+        }
+        Ok(told)
+    }
+
+    /// Removes what fills the disk, and starts the node again if it has ended.
+    pub(super) async fn make_room(
+        &mut self,
+        id: u64,
+        ballast: &Path,
+    ) -> Result<Option<String>, FaultError> {
+        let removed = fs::remove_file(ballast);
+        // A node that was replaced meanwhile has taken its disk with it.
+        if self.cluster.lock().await.find(id).is_some() {
+            removed.map_err(FaultError::io("making room"))?;
+        }
+        self.start(&[id]).await
     }
 
     /// Lets every fdatasync of every node do nothing and say that it did.
@@ -76,8 +131,8 @@ impl Injector {
         let id = self.follower().await?;
         let mut cluster = self.cluster.lock().await;
         let node = found(&mut cluster, id)?;
-        node.kill().await?;
         let file = oldest_segment(&node.spec().data_dir())?;
+        node.kill().await?;
         let bytes = fs::read(&file).map_err(FaultError::io("reading a segment"))?;
         // What has not been written yet is zero. The later half may be what the
         // kill tore.
@@ -102,9 +157,11 @@ impl Injector {
         id: u64,
         file: &Path,
         at: usize,
-    ) -> Result<String, FaultError> {
+    ) -> Result<Option<String>, FaultError> {
         let mut cluster = self.cluster.lock().await;
-        let node = found(&mut cluster, id)?;
+        let Some(node) = cluster.find(id) else {
+            return Ok(replaced());
+        };
         let told = if node.has_ended() {
             "it refused to start"
         } else {
@@ -116,7 +173,7 @@ impl Injector {
             flip(file, at)?;
         }
         node.start()?;
-        Ok(told.to_owned())
+        Ok(Some(told.to_owned()))
     }
 
     /// Starts a follower on an empty directory.
@@ -134,8 +191,7 @@ impl Injector {
         })
     }
 
-    /// Gives the node its data back. Tells that it had refused to run without;
-    /// nothing when it did run.
+    /// Gives the node its data back. It has to have refused to run without.
     pub(super) async fn end_emptied(
         &mut self,
         id: u64,
@@ -148,15 +204,21 @@ impl Injector {
             Some(status.partitions.first()?.ready)
         };
         let told = loop {
-            if found(&mut cluster, id)?.has_ended() {
-                break Some("it was refused".to_owned());
+            let Some(node) = cluster.find(id) else {
+                return Ok(replaced());
+            };
+            if node.has_ended() {
+                break "it was refused";
             }
             if ready(&cluster).await == Some(true) {
-                break None;
+                self.findings.push(Finding::Accepted(format!(
+                    "node {id} came back empty under its old id and was not refused"
+                )));
+                break "it was taken in";
             }
             // One that asks its peers for ever is not taken in either.
             if tokio::time::Instant::now() > deadline {
-                break Some("it was not taken in".to_owned());
+                break "it was not taken in";
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
@@ -164,8 +226,13 @@ impl Injector {
         node.kill().await?;
         fs::remove_dir_all(dir).map_err(FaultError::io("removing an empty directory"))?;
         node.start()?;
-        Ok(told)
+        Ok(Some(told.to_owned()))
     }
+}
+
+/// What is told of a node that left the members while it was held.
+fn replaced() -> Option<String> {
+    Some("it was replaced meanwhile".to_owned())
 }
 
 /// The node `id`, unless it was replaced meanwhile.

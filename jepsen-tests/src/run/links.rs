@@ -274,6 +274,9 @@ mod tests {
             println!("skipped: {why}");
             return;
         }
+        // A process has one network of a name.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let thread = std::thread::spawn(move || {
             let mut network = Network::create(2).expect("a network");
             network.enter().expect("entered");

@@ -54,7 +54,8 @@ impl Replacer {
             }
             let new = self.next_id;
             self.next_id += 1;
-            let everybody = self.everybody().await;
+            let mut everybody = self.everybody().await;
+            everybody.push(new);
             let since = SystemTime::now();
             self.excuses.begin(&everybody, &MEMBERS_CHANGE, since);
             self.record(Phase::Start, vec![new]);

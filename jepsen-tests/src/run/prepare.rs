@@ -8,12 +8,17 @@ use super::links::Links;
 use super::nemesis::{Fault, Nemesis};
 use super::requirements::{Requirement, faketime};
 use super::{Plan, RunError};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError};
 use crate::config::{NodeSpec, specs};
 use crate::network::Network;
 
 /// Room for a few segments of 64 MiB, the index and snapshots; sparse.
 const DISK_BYTES: u64 = 1 << 30;
+
+/// Room on the disk of a node under the nemesis `disk-full` until a fault takes it:
+/// less than a segment, so that a segment has no room set aside and every write of
+/// the log needs some.
+pub(super) const SCARCE_BYTES: u64 = 48 << 20;
 
 /// Says how far off the clock of the node with files in `dir` is.
 pub(super) fn clock_file(dir: &Path) -> PathBuf {
@@ -71,6 +76,10 @@ pub(super) fn equip(cluster: &mut Cluster, nemesis: Nemesis, id: u64) -> Result<
     let needed = nemesis.requirements();
     if needed.contains(&Requirement::LoopDisks) {
         cluster.add_disk(id, DISK_BYTES)?;
+    }
+    if nemesis == Nemesis::DiskFull {
+        let disk = cluster.disk(id);
+        disk.fill(SCARCE_BYTES).map_err(ClusterError::from)?;
     }
     if needed.contains(&Requirement::Faketime) {
         let library = faketime().map_err(RunError::Requirement)?;

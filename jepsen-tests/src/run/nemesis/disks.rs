@@ -1,24 +1,27 @@
 //! Faults of disks, and of what is on them.
 
 use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
 
 use super::super::finale::Finding;
-use super::Injector;
+use super::super::prepare::SCARCE_BYTES;
 use super::faults::{FaultError, Hold, Injected};
 use super::victims::Who;
+use super::{Injector, Nemesis};
 use crate::cluster::Cluster;
 use crate::injection::Injection;
 use crate::node::NodeProcess;
 
-/// What a filling disk has left. Segments have their room set aside, and the index
-/// grows by a few KiB a second: with more left, it would last longer than the
-/// fault. With less, the file system has no room to write down who has the rest.
-const FREE_BYTES: u64 = 16 << 10;
+/// What a disk has left before the rest of it is written full, piece by piece: to
+/// set all of it aside at once, a file system has to have room for its own notes.
+const LAST_BYTES: u64 = 64 << 10;
+const PIECE_BYTES: usize = 4 << 10;
 /// How long a node may take to refuse to start.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -46,7 +49,14 @@ impl Injector {
                 "node {node} has no disk of its own"
             )));
         }
-        let ballast = cluster.disk(node).fill(FREE_BYTES)?;
+        if self.stage.plan.nemesis == Nemesis::DiskFull {
+            // What was written since the last fault is not to fill them by itself.
+            for other in cluster.nodes().iter().map(|node| node.spec().id) {
+                cluster.disk(other).fill(SCARCE_BYTES)?;
+            }
+        }
+        let ballast = cluster.disk(node).fill(LAST_BYTES)?;
+        write_full(&ballast)?;
         Ok(Injected {
             hold: Hold::Ballast(ballast),
             ..Injected::of(vec![node])
@@ -90,23 +100,30 @@ impl Injector {
         let told = self.start(&[id]).await?;
         let is_member = self.cluster.lock().await.find(id).is_some();
         if failed > 0 && told.is_none() && is_member {
-            self.findings.push(Finding::Accepted(format!(
+            self.find(Finding::Accepted(format!(
                 "node {id} goes on although {failed} of its syncs failed"
             )));
         }
         Ok(told)
     }
 
-    /// Removes what fills the disk, and starts the node again if it has ended.
+    /// Makes room on the disk, and starts the node again if it has ended.
     pub(super) async fn make_room(
         &mut self,
         id: u64,
         ballast: &Path,
     ) -> Result<Option<String>, FaultError> {
-        let removed = fs::remove_file(ballast);
-        // A node that was replaced meanwhile has taken its disk with it.
-        if self.cluster.lock().await.find(id).is_some() {
-            removed.map_err(FaultError::io("making room"))?;
+        {
+            let cluster = self.cluster.lock().await;
+            // A node that was replaced meanwhile has taken its disk with it.
+            if !cluster.has_disk(id) {
+                return Ok(replaced());
+            }
+            if self.stage.plan.nemesis == Nemesis::DiskFull {
+                cluster.disk(id).fill(SCARCE_BYTES)?;
+            } else {
+                fs::remove_file(ballast).map_err(FaultError::io("making room"))?;
+            }
         }
         self.start(&[id]).await
     }
@@ -197,7 +214,8 @@ impl Injector {
         id: u64,
         dir: &Path,
     ) -> Result<Option<String>, FaultError> {
-        let mut cluster = self.cluster.lock().await;
+        let cluster = Arc::clone(&self.cluster);
+        let mut cluster = cluster.lock().await;
         let deadline = tokio::time::Instant::now() + REFUSAL_LIMIT;
         let ready = async |cluster: &Cluster| {
             let status = cluster.status(id).await?;
@@ -211,7 +229,7 @@ impl Injector {
                 break "it was refused";
             }
             if ready(&cluster).await == Some(true) {
-                self.findings.push(Finding::Accepted(format!(
+                self.find(Finding::Accepted(format!(
                     "node {id} came back empty under its old id and was not refused"
                 )));
                 break "it was taken in";
@@ -240,6 +258,28 @@ fn found(cluster: &mut Cluster, id: u64) -> Result<&mut NodeProcess, FaultError>
     cluster
         .find(id)
         .ok_or_else(|| FaultError::NoTarget(format!("node {id} is no member any more")))
+}
+
+/// Appends to the file until the disk is full.
+fn write_full(ballast: &Path) -> Result<(), FaultError> {
+    let filled = File::options()
+        .append(true)
+        .open(ballast)
+        .and_then(|mut file| {
+            loop {
+                match file.write_all(&[0; PIECE_BYTES]) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            file.sync_all()
+        });
+    if filled.is_err() {
+        // Nobody else knows of it yet.
+        let _ = fs::remove_file(ballast);
+    }
+    filled.map_err(FaultError::io("filling a disk"))
 }
 
 /// Changes one bit, or changes it back.

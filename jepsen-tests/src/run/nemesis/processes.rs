@@ -1,5 +1,6 @@
 //! Faults of processes and of their clocks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -108,8 +109,9 @@ impl Injector {
 
     /// Stops and starts them. One that takes too long does not hold the others up.
     pub(super) async fn restart_each(&mut self, nodes: &[u64]) -> Result<(), FaultError> {
+        let cluster = Arc::clone(&self.cluster);
         for id in nodes {
-            let mut cluster = self.cluster.lock().await;
+            let mut cluster = cluster.lock().await;
             let Some(node) = cluster.find(*id) else {
                 continue;
             };
@@ -120,7 +122,7 @@ impl Injector {
                     .findings
                     .push(Finding::Ended(format!("node {id}, told to stop: {status}"))),
                 None => {
-                    self.findings.push(Finding::NotLive(format!(
+                    self.find(Finding::NotLive(format!(
                         "node {id} does not stop within {} s of SIGTERM",
                         STOP_LIMIT.as_secs()
                     )));
@@ -130,7 +132,7 @@ impl Injector {
             node.start()?;
             if let Err(late) = cluster.wait_ready().await {
                 let what = format!("after the restart of node {id}: {late}");
-                self.findings.push(Finding::NotLive(what));
+                self.find(Finding::NotLive(what));
             }
         }
         Ok(())

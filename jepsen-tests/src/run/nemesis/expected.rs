@@ -32,6 +32,16 @@ const STORAGE_FAILS: &[Said] = &[
     ),
     said("RaftCore::main error: when Write ", DISK),
     said("when Write Apply(", DISK),
+    // Whoever applies entries has ended first.
+    said(
+        "RaftCore::main error: when Write Apply(",
+        &["channel closed"],
+    ),
+    // What follows an entry that was not written.
+    said(
+        "io_completed: IOFlushed error: refused, nothing was written",
+        &["does not follow the last one"],
+    ),
     said("raft did not stop cleanly", ANYTHING),
     // The scrub is refused what it reads, before the log's writer is.
     said("a segment is damaged", DISK),
@@ -57,7 +67,7 @@ const INDEX_BEHIND: &[Said] = &[
     said("the index has blobs", ANYTHING),
 ];
 const STARTS_FULL: &[Said] = &[said("the disk is full; starting with the space", ANYTHING)];
-const DAMAGED: &[&str] = &["is damaged at byte", "is damaged"];
+const DAMAGED: &[&str] = &["is damaged"];
 const DAMAGE: &[Said] = &[
     said("the node stops", DAMAGED),
     said("the storage has failed", DAMAGED),
@@ -140,5 +150,66 @@ impl Fault {
             Self::RollingRestart => &RESTARTED,
             _ => &NOTHING,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use prost_types::Timestamp;
+
+    use super::super::super::excuses::Excuses;
+    use super::*;
+
+    fn is_unexpected(fault: Fault, message: &str, error: &str) -> bool {
+        let now = SystemTime::now();
+        let excuses = Excuses::default();
+        excuses.begin(&[1], fault.expected(), now);
+        let timestamp = Timestamp::from(now);
+        let line = format!(
+            r#"{{"timestamp":"{timestamp}","level":"ERROR","message":"{message}","error":"{error}"}}"#
+        );
+        excuses.is_unexpected(1, &line)
+    }
+
+    #[test]
+    fn a_storage_that_fails_is_explained_by_faults_of_the_disk_alone() {
+        let eio = "storage failed, the node stops: write failed on data/mark: \
+                   Input/output error (os error 5)";
+        for fault in Fault::ALL {
+            let of_the_disk = matches!(
+                fault,
+                Fault::PowerCut | Fault::PowerCutAll | Fault::DiskFull | Fault::DiskFailing
+            );
+            assert_eq!(
+                is_unexpected(fault, "the node stops", eio),
+                !of_the_disk,
+                "{fault:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_fault_explains_a_state_that_differs() {
+        let differs = "its state differs from the leader's at log index 7";
+        for fault in Fault::ALL {
+            for message in [
+                "the node stops",
+                "when Write Apply(LogId)",
+                "RaftCore::main error: when Write Apply(LogId)",
+                "openraft says something new",
+            ] {
+                assert!(is_unexpected(fault, message, differs), "{fault:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_explained_where_the_harness_has_done_it() {
+        let damaged = "segments/1.segment is damaged at byte 9510";
+        let stops = |fault| is_unexpected(fault, "the node stops", damaged);
+        assert!(!stops(Fault::Damage));
+        assert!(stops(Fault::PowerCut) && stops(Fault::DiskFailing) && stops(Fault::KillAll));
     }
 }

@@ -219,6 +219,11 @@ impl Cluster {
         &self.nodes
     }
 
+    /// The same, to be handled.
+    pub fn nodes_mut(&mut self) -> &mut [NodeProcess] {
+        &mut self.nodes
+    }
+
     /// The node `id`.
     ///
     /// # Panics
@@ -235,16 +240,19 @@ impl Cluster {
         self.nodes.iter_mut().find(|node| node.spec().id == id)
     }
 
-    /// Ends the node `id`, which belongs to the cluster no more.
+    /// Ends the node `id`, which belongs to the cluster no more, and answers what
+    /// is left of it.
     ///
     /// # Errors
     /// When the operating system refuses.
-    pub async fn remove(&mut self, id: u64) -> Result<(), ClusterError> {
-        if let Some(position) = self.nodes.iter().position(|node| node.spec().id == id) {
-            self.nodes.remove(position).kill().await?;
+    pub async fn remove(&mut self, id: u64) -> Result<Option<NodeProcess>, ClusterError> {
+        let position = self.nodes.iter().position(|node| node.spec().id == id);
+        let mut removed = position.map(|position| self.nodes.remove(position));
+        if let Some(node) = &mut removed {
+            node.kill().await?;
         }
         self.disks.remove(&id);
-        Ok(())
+        Ok(removed)
     }
 
     /// The client addresses of all nodes.

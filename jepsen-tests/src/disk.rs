@@ -171,7 +171,8 @@ impl LoopDisk {
     }
 
     /// Leaves `free_bytes` of room, and answers the file that takes the rest:
-    /// removing it makes room again.
+    /// removing it makes room again. Done again, it makes that file larger or
+    /// smaller.
     ///
     /// # Errors
     /// When the file can not be made.
@@ -180,14 +181,27 @@ impl LoopDisk {
         let space = rustix::fs::statvfs(&self.mount_point)
             .map_err(|error| DiskError::io("asking for room")(error.into()))?;
         let room = space.f_bavail.saturating_mul(space.f_frsize);
-        let taken = room.saturating_sub(free_bytes);
-        File::create(&ballast)
+        let filled = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&ballast)
             .and_then(|file| {
-                let all = rustix::fs::FallocateFlags::empty();
-                rustix::fs::fallocate(&file, all, 0, taken)?;
+                let held = file.metadata()?.len();
+                let taken = (held + room).saturating_sub(free_bytes);
+                if taken > held {
+                    let all = rustix::fs::FallocateFlags::empty();
+                    rustix::fs::fallocate(&file, all, 0, taken)?;
+                } else {
+                    file.set_len(taken)?;
+                }
                 file.sync_all()
-            })
-            .map_err(DiskError::io(format!("filling {}", ballast.display())))?;
+            });
+        if filled.is_err() {
+            // What it has taken of the room by then would stay taken.
+            let _ = fs::remove_file(&ballast);
+        }
+        filled.map_err(DiskError::io(format!("filling {}", ballast.display())))?;
         Ok(ballast)
     }
 
@@ -323,6 +337,27 @@ mod tests {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
         assert!(!mounts.contains(&mount_point.display().to_string()));
         assert!(!image.exists());
+    }
+
+    #[test]
+    fn a_disk_that_is_filled_again_has_the_room_it_was_told_last() {
+        if let Some(reason) = LoopDisk::unavailable() {
+            println!("skipped: no loop disks here: {reason}");
+            return;
+        }
+        let dir = TempDir::with_prefix("huntlog-test-").expect("a directory");
+        let disk = LoopDisk::create(&dir.path().join("mount"), 32 << 20).expect("a disk");
+        let fits = |bytes: u64| {
+            let file = File::create(disk.mount_point().join("probe")).expect("made");
+            let all = rustix::fs::FallocateFlags::empty();
+            let fits = rustix::fs::fallocate(&file, all, 0, bytes).is_ok();
+            fs::remove_file(disk.mount_point().join("probe")).expect("removed");
+            fits
+        };
+        for free in [4 << 20, 1 << 20, 8 << 20] {
+            disk.fill(free).expect("filled");
+            assert!(fits(free / 2) && !fits(free * 2), "{free} bytes");
+        }
     }
 
     #[test]

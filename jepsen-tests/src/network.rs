@@ -2,7 +2,7 @@
 //! another, in which the harness and its clients are. Nothing of it can be
 //! reached from outside, and nothing outside from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
 
 use crate::command::{CommandError, run, run_with_input};
 use crate::lock::LockFile;
@@ -23,6 +24,9 @@ const PREFIX: &str = "huntlog-jepsen-";
 const NAMESPACES: &str = "/run/netns";
 /// Where each network's lock is, held as long as it is in use.
 const LOCKS: &str = "/run";
+
+/// The rules' table, in the bridge's namespace.
+const TABLE: &str = "bridge faults";
 
 /// Why a network could not be made or changed.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,9 @@ pub struct Network {
     nodes: BTreeSet<u64>,
     /// Another harness tells by it that this is no leftover.
     _lock: LockFile,
+    /// Connections from one node to another that go through this port of the
+    /// harness: the bridge does not see them as frames from the one to the other.
+    relays: BTreeMap<(u64, u64), u16>,
 }
 
 /// Where the namespace `name` is.
@@ -90,6 +97,7 @@ impl Network {
             _lock: LockFile::hold(&path).map_err(|source| NetworkError::Lock { path, source })?,
             owner,
             nodes: BTreeSet::new(),
+            relays: BTreeMap::new(),
         };
         let bridge = network.bridge();
         ip(&["netns", "add", &bridge])?;
@@ -159,25 +167,70 @@ impl Network {
     /// When nft refuses.
     pub fn set_rules(&self, rules: &[Rule]) -> Result<(), NetworkError> {
         // One transaction: there is no moment in which half of them hold.
-        let mut script = String::from(
-            "add table bridge faults\nflush table bridge faults\n\
-             add chain bridge faults links { type filter hook forward priority 0; }\n",
-        );
-        for rule in rules {
-            let chance = match rule.lost_percent {
-                100.. => String::new(),
-                percent => format!("numgen random mod 100 < {percent} "),
-            };
+        let mut script = format!("add table {TABLE}\nflush table {TABLE}\n");
+        for hook in ["forward", "input", "output"] {
             script.push_str(&format!(
-                "add rule bridge faults links iifname \"{}\" oifname \"{}\" {chance}drop\n",
-                port(rule.from),
-                port(rule.to)
+                "add chain {TABLE} {hook} {{ type filter hook {hook} priority 0; }}\n"
             ));
         }
-        let mut nft = Command::new("ip");
-        nft.args(["netns", "exec", &self.bridge(), "nft", "-f", "-"]);
-        run_with_input(&mut nft, &script)?;
+        for rule in rules {
+            self.add_rule(&mut script, *rule);
+        }
+        run_with_input(self.nft().args(["-f", "-"]), &script)?;
         Ok(())
+    }
+
+    /// On the bridge; and of connections that go through the harness on their way
+    /// to it, or from it, whichever of the two nodes has made them.
+    fn add_rule(&self, script: &mut String, rule: Rule) {
+        let chance = match rule.lost_percent {
+            100.. => String::new(),
+            percent => format!("numgen random mod 100 < {percent} "),
+        };
+        let (from, to) = (port(rule.from), port(rule.to));
+        let mut add = |chain: &str, frames: String| {
+            script.push_str(&format!(
+                "add rule {TABLE} {chain} {frames} {chance}counter drop\n"
+            ));
+        };
+        add("forward", format!("iifname \"{from}\" oifname \"{to}\""));
+        if let Some(relay) = self.relays.get(&(rule.from, rule.to)) {
+            add("input", format!("iifname \"{from}\" tcp dport {relay}"));
+        }
+        if let Some(relay) = self.relays.get(&(rule.to, rule.from)) {
+            add("output", format!("oifname \"{to}\" tcp sport {relay}"));
+        }
+    }
+
+    /// How many frames the rules have dropped since they were set.
+    ///
+    /// # Errors
+    /// When nft refuses.
+    pub fn dropped_frames(&self) -> Result<u64, NetworkError> {
+        let output = run(self
+            .nft()
+            .args(["-j", "list", "table"])
+            .args(TABLE.split(' ')))?;
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let objects = listed["nftables"].as_array().into_iter().flatten();
+        let expressions = objects.flat_map(|object| object["rule"]["expr"].as_array());
+        let packets = expressions
+            .flatten()
+            .filter_map(|expression| expression["counter"]["packets"].as_u64());
+        Ok(packets.sum())
+    }
+
+    /// Connections from `from` to `to` go through this port of the harness; rules
+    /// that are set from now on hold for them as well.
+    pub(crate) fn relay(&mut self, from: u64, to: u64, port: u16) {
+        self.relays.insert((from, to), port);
+    }
+
+    /// nft in the bridge's namespace.
+    fn nft(&self) -> Command {
+        let mut nft = Command::new("ip");
+        nft.args(["netns", "exec", &self.bridge(), "nft"]);
+        nft
     }
 
     /// Removes the namespaces that dead harnesses left behind, and the nodes that

@@ -1,6 +1,7 @@
 //! One huntlog-node process.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
@@ -74,6 +75,8 @@ pub struct NodeProcess {
     spec: NodeSpec,
     environment: Vec<(String, String)>,
     child: Option<Child>,
+    /// How it ended when nobody had told it to, until somebody asks.
+    own_end: Option<ExitStatus>,
 }
 
 impl NodeProcess {
@@ -83,6 +86,7 @@ impl NodeProcess {
             spec,
             environment: Vec::new(),
             child: None,
+            own_end: None,
         }
     }
 
@@ -106,14 +110,22 @@ impl NodeProcess {
         match &mut self.child {
             None => true,
             Some(child) => match child.try_wait() {
-                Ok(Some(_)) => {
+                Ok(Some(status)) => {
                     self.child = None;
+                    self.own_end = Some(status);
                     true
                 }
                 // Who can not be asked is taken to run.
                 Ok(None) | Err(_) => false,
             },
         }
+    }
+
+    /// How it has ended by itself, if it has since this was last asked: also one
+    /// that runs again, and one that was dead already when it was to be killed.
+    pub fn take_own_end(&mut self) -> Option<ExitStatus> {
+        self.has_ended();
+        self.own_end.take()
     }
 
     /// Starts it, appending what it prints to its log file.
@@ -212,8 +224,16 @@ impl NodeProcess {
     /// # Errors
     /// When the operating system refuses.
     pub async fn kill(&mut self) -> Result<(), ProcessError> {
+        if self.has_ended() {
+            return Ok(());
+        }
         self.signal(Signal::KILL)?;
-        self.wait().await.map(drop)
+        let status = self.wait().await?;
+        // It may have been faster.
+        if status.is_some_and(|status| status.signal() != Some(Signal::KILL.as_raw())) {
+            self.own_end = status;
+        }
+        Ok(())
     }
 
     /// Tells it to stop in good order: SIGTERM.
@@ -254,12 +274,13 @@ impl NodeProcess {
     /// # Errors
     /// When the operating system refuses.
     pub async fn wait(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
-        let Some(mut child) = self.child.take() else {
+        let Some(child) = &mut self.child else {
             return Ok(None);
         };
-        child
-            .wait()
-            .await
+        // Whoever does not wait to the end leaves the process as it is.
+        let ended = child.wait().await;
+        self.child = None;
+        ended
             .map(Some)
             .map_err(|source| ProcessError::io("waiting for huntlog-node", source))
     }
@@ -306,5 +327,47 @@ impl Drop for NodeProcess {
                 Some(&DROP_LIMIT),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(script: &str) -> NodeProcess {
+        let mut node = NodeProcess::new(crate::config::spec(Path::new("."), 1));
+        let child = Command::new("sh").args(["-c", script]).spawn();
+        node.child = Some(child.expect("started"));
+        node
+    }
+
+    async fn ended(node: &mut NodeProcess) {
+        while !node.has_ended() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_of_its_own_is_told_apart_from_a_kill() {
+        let mut node = running("exec sleep 60");
+        node.kill().await.expect("killed");
+        assert_eq!(node.take_own_end(), None);
+
+        let mut node = running("kill -SEGV $$");
+        ended(&mut node).await;
+        node.kill().await.expect("nothing to kill");
+        let own = node.take_own_end().and_then(|status| status.signal());
+        assert_eq!(own, Some(Signal::SEGV.as_raw()));
+        assert_eq!(node.take_own_end(), None, "told once");
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_stop_in_time_is_there_still() {
+        let mut node = running("exec sleep 60");
+        let limit = std::time::Duration::from_millis(50);
+        let stopped = tokio::time::timeout(limit, node.wait()).await;
+        assert!(stopped.is_err() && node.runs());
+        node.kill().await.expect("killed");
+        assert_eq!(node.take_own_end(), None);
     }
 }

@@ -10,10 +10,11 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Plan;
-use super::nemesis::Nemesis;
+use super::excuses::Excuses;
 use super::stage::{NodeClient, Stage};
 use super::workload::{accepted, definition};
 use crate::cluster::Cluster;
+use crate::node::NodeProcess;
 
 /// After healing, this is how long the cluster has to be whole again.
 const LIVE_LIMIT: Duration = Duration::from_secs(60);
@@ -38,9 +39,9 @@ pub enum Finding {
     Diverged(String),
     /// A node said something at level ERROR that no fault explains.
     UnexpectedError(String),
-    /// A node ended that nothing had ended.
+    /// A node ended in a way that no fault explains.
     Ended(String),
-    /// Something was taken in that has to be refused (I12).
+    /// Something was taken in, or passed over, that has to be refused (I12).
     Accepted(String),
     /// A node refused without saying what its client has to know (I10), or its answer
     /// breaks the contract.
@@ -157,28 +158,21 @@ pub(super) async fn agreed(cluster: &Cluster, deadline: Instant) -> Vec<Finding>
     }
 }
 
-/// Nodes that have ended on their own, and what nodes said at level ERROR.
-pub(super) fn loud(cluster: &mut Cluster, nemesis: Nemesis) -> Vec<Finding> {
+/// How the node has ended by itself, and what it said at level ERROR, unless
+/// something explains it.
+pub(super) fn loud(node: &mut NodeProcess, excuses: &Excuses) -> Vec<Finding> {
+    let id = node.spec().id;
     let mut findings = Vec::new();
-    let ids: Vec<u64> = cluster.nodes().iter().map(|node| node.spec().id).collect();
-    for id in ids {
-        let node = cluster.node(id);
-        if node.has_ended() {
-            findings.push(Finding::Ended(format!("node {id}")));
-        }
-        let log = node.log();
-        let unexpected = log.lines().filter(|line| is_unexpected(line, nemesis));
-        let lines = unexpected
-            .take(LINES)
-            .map(|line| Finding::UnexpectedError(format!("node {id}: {line}")));
-        findings.extend(lines);
+    if let Some(status) = node.take_own_end()
+        && !excuses.explain_end(id, status)
+    {
+        findings.push(Finding::Ended(format!("node {id}: {status}")));
     }
+    let log = node.log();
+    let unexpected = log.lines().filter(|line| excuses.is_unexpected(id, line));
+    let lines = unexpected
+        .take(LINES)
+        .map(|line| Finding::UnexpectedError(format!("node {id}: {line}")));
+    findings.extend(lines);
     findings
-}
-
-fn is_unexpected(line: &str, nemesis: Nemesis) -> bool {
-    let is_error = line.contains(r#""level":"ERROR""#) || line.contains("panicked at");
-    let faults = nemesis.faults();
-    let mut expected = faults.iter().flat_map(|fault| fault.expected_errors());
-    is_error && !expected.any(|words| line.contains(words))
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod data;
+mod excuses;
 mod finale;
 mod journal;
 mod links;
@@ -30,11 +31,12 @@ pub use report::{Outcome, Summary};
 pub use workload::{SetupError, Workload};
 
 use crate::check::judge;
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::ClusterError;
 use crate::disk::LoopDisk;
 use crate::interrupt::{Interrupted, Interrupts};
 use crate::network::{Network, NetworkError};
 use data::NodeData;
+use excuses::Excuses;
 use finale::Deadlines;
 use journal::Journal;
 use members::Replacer;
@@ -215,7 +217,7 @@ async fn perform(plan: Plan, network: Option<Network>) -> Result<Summary, RunErr
         network,
         links,
         mut cluster,
-    } = prepare::prepare(&plan, network).await?;
+    } = prepare::prepare(&plan, network)?;
     cluster.start_all()?;
     cluster.wait_ready().await?;
     let nodes = cluster.nodes().iter().map(crate::node::NodeProcess::spec);
@@ -223,16 +225,19 @@ async fn perform(plan: Plan, network: Option<Network>) -> Result<Summary, RunErr
     let stage = Stage::new(plan.clone(), &nodes, started)?;
     let mut load = Load::start(&stage).await?;
     let cluster = Arc::new(Mutex::new(cluster));
+    let excuses = Arc::new(Excuses::default());
     let injector = Injector {
         stage: Arc::clone(&stage),
         cluster: Arc::clone(&cluster),
         network: network.clone(),
         // They carry the connections until the end, not only while there are faults.
         links: links.clone(),
+        excuses: Arc::clone(&excuses),
         journal: Arc::clone(&journal),
         random: stage.random("nemesis"),
+        findings: Vec::new(),
     };
-    let replacer = replacer(&stage, &cluster, &network, &journal)?;
+    let replacer = replacer(&stage, &injector)?;
     let end = Instant::now() + plan.time;
     let (mut findings, of_members) = tokio::join!(
         async {
@@ -261,7 +266,9 @@ async fn perform(plan: Plan, network: Option<Network>) -> Result<Summary, RunErr
         journal.note("reading everything");
         findings.extend(load.drain(&stage, deadlines.read).await);
         findings.extend(finale::agreed(&cluster, deadlines.read).await);
-        findings.extend(finale::loud(&mut cluster, plan.nemesis));
+        for node in cluster.nodes_mut() {
+            findings.extend(finale::loud(node, &excuses));
+        }
     }
     findings.extend(stage.wrong_answers());
     let history = stage.recorder.history();
@@ -273,12 +280,7 @@ async fn perform(plan: Plan, network: Option<Network>) -> Result<Summary, RunErr
     Ok(summary)
 }
 
-fn replacer(
-    stage: &Arc<Stage>,
-    cluster: &Arc<Mutex<Cluster>>,
-    network: &Option<Arc<std::sync::Mutex<Network>>>,
-    journal: &Arc<Journal>,
-) -> Result<Option<Replacer>, RunError> {
+fn replacer(stage: &Arc<Stage>, injector: &Injector) -> Result<Option<Replacer>, RunError> {
     if stage.plan.workload != Workload::Membership {
         return Ok(None);
     }
@@ -290,9 +292,11 @@ fn replacer(
     Ok(Some(Replacer {
         client: Client::connect(stage.client.known_nodes(), options)?,
         stage: Arc::clone(stage),
-        cluster: Arc::clone(cluster),
-        network: network.clone(),
-        journal: Arc::clone(journal),
+        cluster: Arc::clone(&injector.cluster),
+        network: injector.network.clone(),
+        links: injector.links.clone(),
+        excuses: Arc::clone(&injector.excuses),
+        journal: Arc::clone(&injector.journal),
         random: stage.random("members"),
         next_id: stage.plan.nodes + 1,
     }))

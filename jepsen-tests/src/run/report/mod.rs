@@ -18,7 +18,7 @@ use super::workload::Workload;
 use super::{Plan, RunError};
 use crate::check::{Judgement, Minimum, Verdict};
 use crate::history::History;
-use timeline::{Latency, Window};
+use timeline::{Latency, Spread, Window};
 
 /// What a run comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -63,6 +63,10 @@ pub struct Summary {
     pub findings: Vec<Finding>,
     /// Of the acknowledged writes.
     pub latency: Latency,
+    /// From the beginning of a fault until writes are acknowledged.
+    pub recovery: Option<Spread>,
+    /// The same from its end.
+    pub healing: Option<Spread>,
     /// Each fault, with how long writes were not acknowledged.
     pub windows: Vec<Window>,
 }
@@ -82,6 +86,7 @@ impl Summary {
             Verdict::NoVerdict => Outcome::NoVerdict,
             Verdict::Valid => Outcome::Valid,
         };
+        let windows = timeline::windows(history);
         Self {
             workload: plan.workload,
             nemesis: plan.nemesis,
@@ -96,7 +101,9 @@ impl Summary {
             judgement,
             findings,
             latency: timeline::latency(history),
-            windows: timeline::windows(history),
+            recovery: Spread::of(windows.iter().map(|window| window.recovery_ms)),
+            healing: Spread::of(windows.iter().map(|window| window.healing_ms)),
+            windows,
         }
     }
 

@@ -113,22 +113,39 @@ fn operations(page: &mut String, summary: &Summary) -> std::fmt::Result {
 }
 
 fn faults(page: &mut String, summary: &Summary) -> std::fmt::Result {
+    page.push_str("<h2>Faults</h2>");
+    for (what, spread) in [("began", summary.recovery), ("was healed", summary.healing)] {
+        if let Some(spread) = spread {
+            write!(
+                page,
+                "<p>After a fault {what}, a write was acknowledged within {} ms (median), {} ms at most; after {} never.</p>",
+                spread.median_ms, spread.max_ms, spread.never
+            )?;
+        }
+    }
     page.push_str(
-        "<h2>Faults</h2><table><tr><th>fault<th>nodes<th>from, s<th>to, s<th>longest without an acknowledged write, ms",
+        "<table><tr><th>fault<th>nodes<th>from, s<th>to, s<th>longest without an acknowledged write, ms\
+         <th>first write that began in it acknowledged after, ms<th>first write acknowledged after its end, ms",
     );
     for window in &summary.windows {
         write!(
             page,
-            "<tr><td>{}<td>{:?}<td>{:.1}<td>{:.1}<td>{}",
+            "<tr><td>{}<td>{:?}<td>{:.1}<td>{:.1}<td>{}<td>{}<td>{}",
             escaped(&window.fault),
             window.nodes,
             window.start_s,
             window.stop_s,
-            window.silence_ms
+            window.silence_ms,
+            time(window.recovery_ms),
+            time(window.healing_ms)
         )?;
     }
     page.push_str("</table>");
     Ok(())
+}
+
+fn time(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "never".to_owned(), |ms| ms.to_string())
 }
 
 /// As it is called on the command line.

@@ -12,7 +12,7 @@ use super::run::{ending, failure};
 use super::{Ending, Failure};
 use crate::check::Outcomes;
 use crate::interrupt::Interrupts;
-use crate::run::{Nemesis, Outcome, Plan, RunError, Summary, Workload, execute};
+use crate::run::{Nemesis, Outcome, Plan, RunError, Spread, Summary, Workload, execute};
 
 /// The rows: those that draw one of several faults stand for each of them.
 const NEMESES: [Nemesis; 16] = [
@@ -90,6 +90,9 @@ enum CellResult {
         p99_ms: f64,
         /// Without an acknowledged write in a fault: median and most.
         silence_ms: Option<(u64, u64)>,
+        /// From a fault's beginning, and from its end, until a write is acknowledged.
+        recovery: Option<Spread>,
+        healing: Option<Spread>,
     },
     Skipped(String),
     Failed(String),
@@ -119,6 +122,8 @@ pub(super) fn run(arguments: &Arguments, interrupts: &Interrupts) -> Result<Endi
         "faults",
         "p99 ms",
         "silence ms",
+        "recovery ms",
+        "healing ms",
     ];
     row(&mut stdout, &header);
     for workload in &workloads {
@@ -181,6 +186,8 @@ fn ran(summary: &Summary) -> CellResult {
         faults: summary.judgement.counts.faults_landed(),
         p99_ms: summary.latency.p99_ms,
         silence_ms: summary.silence_ms(),
+        recovery: summary.recovery,
+        healing: summary.healing,
     }
 }
 
@@ -220,7 +227,7 @@ fn worst(cells: &[Cell]) -> Ending {
 }
 
 fn row(to: &mut impl Write, cells: &[&str]) {
-    let widths = [11, 16, 11, 8, 6, 8, 7, 8, 14];
+    let widths = [11, 18, 11, 8, 6, 8, 7, 8, 14, 14, 14];
     for (cell, width) in cells.iter().zip(widths) {
         // Nobody listens any more, or everything is said.
         let _ = write!(to, "{cell:<width$} ");
@@ -238,6 +245,8 @@ fn print(to: &mut impl Write, cell: &Cell) {
             faults,
             p99_ms,
             silence_ms,
+            recovery,
+            healing,
         } => {
             let verdict = match outcome {
                 Outcome::Valid => "valid",
@@ -246,6 +255,11 @@ fn print(to: &mut impl Write, cell: &Cell) {
                 Outcome::HarnessFailed => "harness",
             };
             let silence = silence_ms.map(|(median, most)| format!("{median} / {most}"));
+            let spread = |spread: &Option<Spread>| {
+                let shown =
+                    spread.map(|spread| format!("{} / {}", spread.median_ms, spread.max_ms));
+                shown.unwrap_or_default()
+            };
             row(
                 to,
                 &[
@@ -258,6 +272,8 @@ fn print(to: &mut impl Write, cell: &Cell) {
                     &faults.to_string(),
                     &format!("{p99_ms:.1}"),
                     &silence.unwrap_or_default(),
+                    &spread(recovery),
+                    &spread(healing),
                 ],
             );
         }
@@ -295,6 +311,8 @@ mod tests {
                 faults: 0,
                 p99_ms: 0.0,
                 silence_ms: None,
+                recovery: None,
+                healing: None,
             })
         };
         assert_eq!(worst(&[skipped(), skipped()]), Ending::NoVerdict);

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 pub use finale::Finding;
 pub use nemesis::Nemesis;
-pub use report::{Outcome, Summary};
+pub use report::{Outcome, Spread, Summary};
 pub use workload::{SetupError, Workload};
 
 use crate::check::judge;

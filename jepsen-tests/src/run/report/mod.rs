@@ -18,7 +18,8 @@ use super::workload::Workload;
 use super::{Plan, RunError};
 use crate::check::{Judgement, Minimum, Verdict};
 use crate::history::History;
-use timeline::{Latency, Spread, Window};
+pub use timeline::Spread;
+use timeline::{Latency, Window};
 
 /// What a run comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

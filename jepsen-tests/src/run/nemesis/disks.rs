@@ -197,6 +197,10 @@ impl Injector {
     pub(super) async fn empty(&mut self) -> Result<Injected, FaultError> {
         let id = self.follower().await?;
         let mut cluster = self.cluster.lock().await;
+        // Until the cluster knows it, a node may change its directory.
+        if ready(&cluster, id).await != Some(true) {
+            return Err(FaultError::NoTarget(format!("node {id} is not in service")));
+        }
         let node = found(&mut cluster, id)?;
         node.kill().await?;
         let dir = node.spec().dir.join("empty");
@@ -217,10 +221,6 @@ impl Injector {
         let cluster = Arc::clone(&self.cluster);
         let mut cluster = cluster.lock().await;
         let deadline = tokio::time::Instant::now() + REFUSAL_LIMIT;
-        let ready = async |cluster: &Cluster| {
-            let status = cluster.status(id).await?;
-            Some(status.partitions.first()?.ready)
-        };
         let told = loop {
             let Some(node) = cluster.find(id) else {
                 return Ok(replaced());
@@ -228,7 +228,7 @@ impl Injector {
             if node.has_ended() {
                 break "it was refused";
             }
-            if ready(&cluster).await == Some(true) {
+            if ready(&cluster, id).await == Some(true) {
                 self.find(Finding::Accepted(format!(
                     "node {id} came back empty under its old id and was not refused"
                 )));
@@ -246,6 +246,12 @@ impl Injector {
         node.start()?;
         Ok(Some(told.to_owned()))
     }
+}
+
+/// Whether the node `id` is in service, if it answers.
+async fn ready(cluster: &Cluster, id: u64) -> Option<bool> {
+    let status = cluster.status(id).await?;
+    Some(status.partitions.first()?.ready)
 }
 
 /// What is told of a node that left the members while it was held.

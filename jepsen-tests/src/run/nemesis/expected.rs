@@ -82,10 +82,10 @@ const EMPTIED: &[Said] = &[
         &["it was emptied or is another's"],
     ),
 ];
-const CHANGE_REFUSED: &[Said] = &[said(
-    "the first step error: has to forward request to",
-    ANYTHING,
-)];
+const CHANGE_REFUSED: &[Said] = &[
+    said("the first step error: has to forward request to", ANYTHING),
+    said("the second step error: has to forward request to", ANYTHING),
+];
 const REMOVED: &[Said] = &[
     said("the node stops", &["removed"]),
     said("a peer refuses this node", &["removed"]),

@@ -10,6 +10,7 @@ use huntlog_client::Client;
 use huntlog_client::proto::{Consistency, GetHuntRequest, ReadRequest, Stale, consistency::Level};
 use parking_lot::Mutex;
 
+use super::kept::read_all_kept;
 use super::{
     Phase, Place, Places, Program, SETUP_EVENTS, Shared, claim_key, earliest_kept, entry_of,
     log_key, only,
@@ -145,9 +146,11 @@ impl Reader {
                 Ok(None) => break,
                 Err(error) => {
                     let earliest = earliest_kept(&error);
+                    if earliest.is_some() {
+                        shared.note_given_up(&error);
+                    }
                     invoked.info(error);
                     if let Some(earliest) = earliest {
-                        shared.coverage.lock().given_up += 1;
                         self.start_again(shared, &client, key, earliest).await;
                     }
                     return false;
@@ -259,14 +262,18 @@ impl Reader {
         true
     }
 
-    /// Reads every key whole from each of `members`, once nothing is appended any
-    /// more.
+    /// Reads everything that is kept, and every key whole, from each of `members`,
+    /// once nothing is appended any more.
     pub(in crate::sim) async fn finish(
         self: Arc<Self>,
         shared: Shared,
         ip: IpAddr,
         members: Vec<u64>,
     ) {
+        for node in &members {
+            let client = shared.connect(ip, Some(*node), &mut self.disk.lock().random);
+            read_all_kept(&shared, &client, *node).await;
+        }
         for index in 0..self.keys {
             for node in &members {
                 let key = log_key(index);

@@ -267,6 +267,10 @@ impl Stages {
                 keys,
                 claims,
                 pace: Duration::from_millis(20 + self.random.below(400)),
+                patience: match self.random.one_in(3) {
+                    true => clients::TIMEOUT,
+                    false => Duration::from_millis(100 + self.random.below(500)),
+                },
                 disk: Mutex::new(clients::ReaderDisk::new(self.own())),
             });
             let number = self.world.add_client(reader.clone());

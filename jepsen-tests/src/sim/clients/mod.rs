@@ -36,6 +36,9 @@ use crate::history::{Fault, Phase as FaultPhase, Recorder};
 /// The events of a hunt before the first that counts: created, opened, started.
 const SETUP_EVENTS: u64 = 3;
 
+/// Clients wait so long, most of them.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
@@ -148,6 +151,17 @@ impl Shared {
 
     /// A client on the machine `ip`, of all members or of one node alone.
     fn connect(&self, ip: IpAddr, node: Option<u64>, random: &mut Random) -> Client {
+        self.connect_for(TIMEOUT, ip, node, random)
+    }
+
+    /// The same; it waits no longer than `timeout` for anything.
+    fn connect_for(
+        &self,
+        timeout: Duration,
+        ip: IpAddr,
+        node: Option<u64>,
+        random: &mut Random,
+    ) -> Client {
         let way = self.way.clone();
         let dialer = Dialer::new(move |uri| {
             let dialed = way.dial(ip, &uri);
@@ -163,10 +177,10 @@ impl Shared {
         // know yet.
         let answer_timeout = match follow_leader && random.one_in(2) {
             true => Duration::from_millis(60 + random.below(300)),
-            false => Duration::from_secs(2),
+            false => Duration::from_secs(2).min(timeout),
         };
         let options = ClientOptions {
-            timeout: Duration::from_secs(5),
+            timeout,
             answer_timeout,
             follow_leader,
             seed: Some(random.next()),

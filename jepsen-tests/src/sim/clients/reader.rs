@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 
 use super::kept::read_all_kept;
 use super::{
-    Phase, Place, Places, Program, SETUP_EVENTS, Shared, claim_key, earliest_kept, entry_of,
-    log_key, only,
+    Phase, Place, Places, Program, SETUP_EVENTS, Shared, TIMEOUT, claim_key, earliest_kept,
+    entry_of, log_key, only,
 };
 use crate::history::{Op, Read, StaleRead, Who};
 use crate::sim::random::Random;
@@ -24,6 +24,9 @@ pub(in crate::sim) struct Reader {
     pub(in crate::sim) keys: u64,
     pub(in crate::sim) claims: u64,
     pub(in crate::sim) pace: Duration,
+    /// It gives a node up after this. Who has little asks more of them while some
+    /// can not answer, and a deposed leader among them.
+    pub(in crate::sim) patience: Duration,
     pub(in crate::sim) disk: Mutex<Disk>,
 }
 
@@ -99,7 +102,11 @@ impl Reader {
                 true => disk.starts.get(key).copied().unwrap_or_default(),
                 false => known,
             };
-            let client = shared.connect(ip, Some(node), &mut disk.random);
+            let patience = match whole {
+                Some(_) => TIMEOUT,
+                None => self.patience,
+            };
+            let client = shared.connect_for(patience, ip, Some(node), &mut disk.random);
             (client, node, place, given_up)
         };
         let mut recording = shared.recorder.client();

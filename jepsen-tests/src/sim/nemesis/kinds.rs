@@ -47,9 +47,11 @@ pub(in crate::sim) const SNAPSHOT: &str = "snapshot";
 /// A leader that has given its place to another.
 pub(in crate::sim) const TRANSFER_LEADER: &str = "transfer_leader";
 
+pub(super) const ISOLATE_LEADER: (Kind, &str) = (Kind::IsolateLeader, "isolate_leader");
+
 pub(super) const KINDS: [(Kind, &str); 29] = [
     (Kind::Halves, "halves"),
-    (Kind::IsolateLeader, "isolate_leader"),
+    ISOLATE_LEADER,
     (Kind::Asymmetric, "asymmetric"),
     (Kind::Bridge, "bridge"),
     (Kind::Flapping, "flapping"),

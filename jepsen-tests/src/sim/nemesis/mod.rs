@@ -22,10 +22,12 @@ use super::random::Random;
 use super::world::World;
 use crate::history::Phase as FaultPhase;
 pub(super) use kinds::{DRAIN, FAILED_SYNC, MEMBER, RESTART, SNAPSHOT, TRANSFER_LEADER, names};
-use kinds::{KINDS, Kind};
+use kinds::{ISOLATE_LEADER, KINDS, Kind};
 
 /// Between two faults.
 const PACE: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_millis(2_500);
+/// So long a fault lasts.
+const LASTS: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_secs(5);
 /// What is still kept back when everything is healed arrives within this.
 const LATE_AT_HEALING: std::ops::Range<Duration> =
     Duration::from_millis(1)..Duration::from_millis(50);
@@ -104,6 +106,10 @@ impl Nemesis {
         let mut random = Random::new(seed, 3);
         let mut kinds: Vec<(Kind, &'static str)> =
             KINDS.into_iter().filter(|_| random.one_in(3)).collect();
+        // A deposed leader that does not know is made by few, and needs its time.
+        if random.one_in(2) && !kinds.contains(&ISOLATE_LEADER) {
+            kinds.push(ISOLATE_LEADER);
+        }
         while kinds.len() < 3 {
             kinds.push(*random.pick(&KINDS));
         }
@@ -176,9 +182,7 @@ impl Nemesis {
     }
 
     fn later(&mut self, world: &World, name: &'static str, nodes: Vec<u64>, undo: Undo) {
-        let after = self
-            .random
-            .within(&(Duration::from_millis(200)..Duration::from_secs(5)));
+        let after = self.random.within(&LASTS);
         self.at(world.now + after, name, nodes, undo);
     }
 

@@ -4,13 +4,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Hit, Nemesis, Scene, Undo};
+use super::{Hit, LASTS, Nemesis, Scene, Undo};
 use crate::sim::net::{Effect, Pair};
 use crate::sim::node::node_ip;
 use crate::sim::world::World;
 
 /// For so long what is sent is kept back, before its connection is lost.
 const HELD: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_millis(500);
+/// An isolated leader is left so for long enough that the others elect another,
+/// and go on.
+const ISOLATED: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(5);
 /// What was kept back arrives so long after that.
 pub(super) const LATE: std::ops::Range<Duration> =
     Duration::from_millis(10)..Duration::from_secs(4);
@@ -27,7 +30,8 @@ impl Nemesis {
             mixed.swap(0, at);
         }
         let (a, b) = mixed.split_at(mixed.len() / 2);
-        self.part(world, name, a, b);
+        let lasts = self.random.within(&LASTS);
+        self.part(world, name, a, b, lasts);
         Hit::Now(a.to_vec())
     }
 
@@ -38,7 +42,8 @@ impl Nemesis {
         scene: &Scene,
     ) -> Option<Hit> {
         let leader = scene.leader?;
-        self.part(world, name, &[leader], &scene.others(leader));
+        let lasts = self.random.within(&ISOLATED);
+        self.part(world, name, &[leader], &scene.others(leader), lasts);
         Some(Hit::Now(vec![leader]))
     }
 
@@ -53,7 +58,8 @@ impl Nemesis {
         self.shuffle(&mut mixed);
         let (middle, rest) = mixed.split_first()?;
         let (a, b) = rest.split_at(rest.len() / 2);
-        self.part(world, name, a, b);
+        let lasts = self.random.within(&LASTS);
+        self.part(world, name, a, b, lasts);
         Some(Hit::Now(vec![*middle]))
     }
 
@@ -129,7 +135,7 @@ impl Nemesis {
 
     /// Two groups of nodes do not reach each other. A client is with one of them,
     /// or reaches both.
-    fn part(&mut self, world: &World, name: &'static str, a: &[u64], b: &[u64]) {
+    fn part(&mut self, world: &World, name: &'static str, a: &[u64], b: &[u64], lasts: Duration) {
         let (hit, a, b) = (a.to_vec(), ips(a), ips(b));
         let mut cut = both_ways(&a, &b);
         for client in world.workload() {
@@ -139,7 +145,8 @@ impl Nemesis {
                 _ => {}
             }
         }
-        self.impair(world, name, hit, &cut, &Effect::Cut);
+        let impairment = world.net.impair(&cut, &Effect::Cut);
+        self.at(world.now + lasts, name, hit, Undo::Lift(impairment));
     }
 
     /// Does this to the links between nodes, or to those of clients, or to all.

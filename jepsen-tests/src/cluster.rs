@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,11 @@ use crate::node::{NodeProcess, ProcessError};
 /// another process.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How long a cluster has for what takes seconds on a slow machine.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// Lines of a node's log that are shown with an error.
+const LAST_LINES: usize = 15;
+
 /// Why a cluster did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -28,6 +34,24 @@ pub enum ClusterError {
     /// A disk could not be handled.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// Somebody else listens where a node would.
+    #[error("node {node} can not listen on {address}: {source}")]
+    Port {
+        /// The node.
+        node: u64,
+        /// Host and port.
+        address: String,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A node ended that nobody had ended.
+    #[error("node {node} has ended by itself; its last lines:\n{log}")]
+    Ended {
+        /// The node.
+        node: u64,
+        /// The end of its log.
+        log: String,
+    },
     /// It took too long.
     #[error("{what} did not come about within {} s; the nodes' last lines:\n{logs}", limit.as_secs())]
     Timeout {
@@ -174,8 +198,11 @@ impl Cluster {
     /// Starts every node that does not run.
     ///
     /// # Errors
-    /// When a process does not start.
+    /// When a process does not start, or somebody listens where it would.
     pub fn start_all(&mut self) -> Result<(), ClusterError> {
+        for node in self.nodes.iter().filter(|node| !node.runs()) {
+            ports_free(node.spec())?;
+        }
         for node in self.nodes.iter_mut().filter(|node| !node.runs()) {
             node.start()?;
         }
@@ -190,6 +217,11 @@ impl Cluster {
     /// The nodes, by id.
     pub fn nodes(&self) -> &[NodeProcess] {
         &self.nodes
+    }
+
+    /// The same, to be handled.
+    pub fn nodes_mut(&mut self) -> &mut [NodeProcess] {
+        &mut self.nodes
     }
 
     /// The node `id`.
@@ -208,16 +240,19 @@ impl Cluster {
         self.nodes.iter_mut().find(|node| node.spec().id == id)
     }
 
-    /// Ends the node `id`, which belongs to the cluster no more.
+    /// Ends the node `id`, which belongs to the cluster no more, and answers what
+    /// is left of it.
     ///
     /// # Errors
     /// When the operating system refuses.
-    pub async fn remove(&mut self, id: u64) -> Result<(), ClusterError> {
-        if let Some(position) = self.nodes.iter().position(|node| node.spec().id == id) {
-            self.nodes.remove(position).kill().await?;
+    pub async fn remove(&mut self, id: u64) -> Result<Option<NodeProcess>, ClusterError> {
+        let position = self.nodes.iter().position(|node| node.spec().id == id);
+        let mut removed = position.map(|position| self.nodes.remove(position));
+        if let Some(node) = &mut removed {
+            node.kill().await?;
         }
         self.disks.remove(&id);
-        Ok(())
+        Ok(removed)
     }
 
     /// The client addresses of all nodes.
@@ -246,18 +281,33 @@ impl Cluster {
     /// Waits until every running node is ready.
     ///
     /// # Errors
-    /// When one is not within half a minute.
+    /// When one is not within half a minute; at once when one ends.
     pub async fn wait_ready(&self) -> Result<(), ClusterError> {
-        self.wait_for("every running node being ready", async || {
+        self.wait_ready_within(READY_LIMIT).await
+    }
+
+    /// The same, no longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::wait_ready`].
+    pub async fn wait_ready_within(&self, limit: Duration) -> Result<(), ClusterError> {
+        let ready = async || {
             for node in self.nodes.iter().filter(|node| node.runs()) {
+                if node.has_exited() {
+                    return Some(Err(ClusterError::Ended {
+                        node: node.spec().id,
+                        log: last_lines(node),
+                    }));
+                }
                 let status = self.status(node.spec().id).await?;
                 if status.partitions.is_empty() || status.partitions.iter().any(|p| !p.ready) {
                     return None;
                 }
             }
-            Some(())
-        })
-        .await
+            Some(Ok(()))
+        };
+        self.wait_within(limit, "every running node being ready", ready)
+            .await?
     }
 
     /// Waits until the running nodes agree on a leader among them, and answers
@@ -291,7 +341,18 @@ impl Cluster {
     /// # Errors
     /// When they have not within half a minute.
     pub async fn settled_digests(&self) -> Result<(u64, Vec<Vec<u8>>), ClusterError> {
-        self.wait_for("the same applied index on every node", async || {
+        self.settled_digests_within(READY_LIMIT).await
+    }
+
+    /// The same, no longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::settled_digests`].
+    pub async fn settled_digests_within(
+        &self,
+        limit: Duration,
+    ) -> Result<(u64, Vec<Vec<u8>>), ClusterError> {
+        self.wait_within(limit, "the same applied index on every node", async || {
             let mut index = None;
             let mut digests = Vec::new();
             for node in self.nodes.iter().filter(|node| node.runs()) {
@@ -318,8 +379,7 @@ impl Cluster {
         what: &str,
         condition: impl AsyncFnMut() -> Option<T>,
     ) -> Result<T, ClusterError> {
-        self.wait_within(Duration::from_secs(30), what, condition)
-            .await
+        self.wait_within(READY_LIMIT, what, condition).await
     }
 
     /// Waits for `condition`, no longer than `limit`.
@@ -350,17 +410,38 @@ impl Cluster {
     pub fn last_lines(&self) -> String {
         let mut text = String::new();
         for node in &self.nodes {
-            let log = node.log();
-            let lines: Vec<&str> = log.lines().collect();
-            let start = lines.len().saturating_sub(15);
             text.push_str(&format!("--- node {}\n", node.spec().id));
-            for line in &lines[start..] {
-                text.push_str(line);
-                text.push('\n');
-            }
+            text.push_str(&last_lines(node));
         }
         text
     }
+}
+
+fn last_lines(node: &NodeProcess) -> String {
+    let log = node.log();
+    let lines: Vec<&str> = log.lines().collect();
+    let start = lines.len().saturating_sub(LAST_LINES);
+    let lines = lines[start..].iter();
+    lines.flat_map(|line| [*line, "\n"]).collect()
+}
+
+/// A node in a namespace of its own has it for itself.
+fn ports_free(spec: &NodeSpec) -> Result<(), ClusterError> {
+    if spec.namespace.is_some() {
+        return Ok(());
+    }
+    for address in [
+        spec.client_address(),
+        spec.peer_address(),
+        spec.admin_address(),
+    ] {
+        TcpListener::bind(&address).map_err(|source| ClusterError::Port {
+            node: spec.id,
+            address,
+            source,
+        })?;
+    }
+    Ok(())
 }
 
 fn write_files(spec: &NodeSpec, members: &[NodeSpec], extra: &str) -> Result<(), ClusterError> {
@@ -377,4 +458,20 @@ pub async fn channel(address: &str) -> Option<Channel> {
         .connect()
         .await
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_named() {
+        let mut cluster = Cluster::prepare(1, "").expect("prepared");
+        let address = cluster.nodes()[0].spec().peer_address();
+        let _taken = TcpListener::bind(&address).expect("free");
+        let error = cluster.start_all().expect_err("it is in use");
+        let said = error.to_string();
+        assert!(said.contains(&address) && said.contains("node 1"), "{said}");
+        assert!(!cluster.nodes()[0].runs(), "nothing was started");
+    }
 }

@@ -1,6 +1,7 @@
 //! Commands of the operating system.
 
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 
 /// A command that failed.
@@ -13,15 +14,17 @@ pub struct CommandError {
     pub message: String,
 }
 
-/// Runs it to its end, and expects success.
+/// Runs it to its end, and expects success. A terminal's Ctrl-C does not reach
+/// it: what it has begun is done or undone, not left half done.
 pub(crate) fn run(command: &mut Command) -> Result<Output, CommandError> {
-    let output = command.output();
+    let output = command.process_group(0).output();
     judge(command, output)
 }
 
 /// The same for one that reads `input`.
 pub(crate) fn run_with_input(command: &mut Command, input: &str) -> Result<Output, CommandError> {
     command
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -11,6 +11,7 @@ use rustix::ioctl::{self, Opcode, Setter};
 use tempfile::TempDir;
 
 use crate::command::{CommandError, run};
+use crate::lock::LockFile;
 
 /// What every directory with a disk's image is called; nothing else is ever
 /// removed as left over.
@@ -53,7 +54,7 @@ impl DiskError {
 pub struct LoopDisk {
     dir: TempDir,
     /// Held locked, so that another process can tell this disk from a leftover.
-    _lock: File,
+    _lock: LockFile,
     mount_point: PathBuf,
 }
 
@@ -64,9 +65,10 @@ impl LoopDisk {
         static REASON: OnceLock<Option<String>> = OnceLock::new();
         let attempt = || -> Result<(), DiskError> {
             Self::remove_leftovers();
-            let dir = TempDir::with_prefix("huntlog-test-")
-                .map_err(DiskError::io("making a temporary directory"))?;
-            let disk = Self::create(&dir.path().join("mount"), 8 << 20)?;
+            let dir = own_directory()?;
+            // Within its own directory, so that it is found if this is killed.
+            let mount_point = dir.path().join("mount");
+            let disk = Self::create_in(dir, &mount_point, 8 << 20)?;
             disk.shut_down()?;
             disk.remount()
         };
@@ -81,14 +83,15 @@ impl LoopDisk {
     /// # Errors
     /// When a step of it is refused.
     pub fn create(mount_point: &Path, size_bytes: u64) -> Result<Self, DiskError> {
-        let dir =
-            TempDir::with_prefix(PREFIX).map_err(DiskError::io("making a temporary directory"))?;
+        Self::create_in(own_directory()?, mount_point, size_bytes)
+    }
+
+    fn create_in(dir: TempDir, mount_point: &Path, size_bytes: u64) -> Result<Self, DiskError> {
         let image = dir.path().join(IMAGE);
-        let file = File::create(&image)
-            .and_then(|file| {
-                file.set_len(size_bytes)?;
-                file.lock()?;
-                Ok(file)
+        let lock = LockFile::hold(&image)
+            .and_then(|lock| {
+                lock.file().set_len(size_bytes)?;
+                Ok(lock)
             })
             .map_err(DiskError::io(format!("making {}", image.display())))?;
         // Nothing is kept back for root, so that full means full.
@@ -99,7 +102,7 @@ impl LoopDisk {
             .map_err(DiskError::io(format!("making {}", mount_point.display())))?;
         let disk = Self {
             dir,
-            _lock: file,
+            _lock: lock,
             mount_point: mount_point.to_owned(),
         };
         disk.mount()?;
@@ -168,7 +171,8 @@ impl LoopDisk {
     }
 
     /// Leaves `free_bytes` of room, and answers the file that takes the rest:
-    /// removing it makes room again.
+    /// removing it makes room again. Done again, it makes that file larger or
+    /// smaller.
     ///
     /// # Errors
     /// When the file can not be made.
@@ -177,14 +181,27 @@ impl LoopDisk {
         let space = rustix::fs::statvfs(&self.mount_point)
             .map_err(|error| DiskError::io("asking for room")(error.into()))?;
         let room = space.f_bavail.saturating_mul(space.f_frsize);
-        let taken = room.saturating_sub(free_bytes);
-        File::create(&ballast)
+        let filled = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&ballast)
             .and_then(|file| {
-                let all = rustix::fs::FallocateFlags::empty();
-                rustix::fs::fallocate(&file, all, 0, taken)?;
+                let held = file.metadata()?.len();
+                let taken = (held + room).saturating_sub(free_bytes);
+                if taken > held {
+                    let all = rustix::fs::FallocateFlags::empty();
+                    rustix::fs::fallocate(&file, all, 0, taken)?;
+                } else {
+                    file.set_len(taken)?;
+                }
                 file.sync_all()
-            })
-            .map_err(DiskError::io(format!("filling {}", ballast.display())))?;
+            });
+        if filled.is_err() {
+            // What it has taken of the room by then would stay taken.
+            let _ = fs::remove_file(&ballast);
+        }
+        filled.map_err(DiskError::io(format!("filling {}", ballast.display())))?;
         Ok(ballast)
     }
 
@@ -217,10 +234,7 @@ impl LoopDisk {
                 continue;
             }
             let image = entry.path().join(IMAGE);
-            let Ok(file) = File::open(&image) else {
-                continue;
-            };
-            if file.try_lock().is_ok() {
+            if let Ok(Some(_lock)) = LockFile::take_over(&image) {
                 unmount_image(&image);
                 // Whatever stays is found again next time.
                 let _ = fs::remove_dir_all(entry.path());
@@ -236,6 +250,10 @@ impl Drop for LoopDisk {
         let _ = self.thaw();
         let _ = run(Command::new("umount").arg("--lazy").arg(&self.mount_point));
     }
+}
+
+fn own_directory() -> Result<TempDir, DiskError> {
+    TempDir::with_prefix(PREFIX).map_err(DiskError::io("making a temporary directory"))
 }
 
 /// Unmounts the file systems on loop devices over `image`.
@@ -312,14 +330,34 @@ mod tests {
         let (mount_point, image) = (disk.mount_point().to_owned(), disk.dir.path().join(IMAGE));
         LoopDisk::remove_leftovers();
         assert!(image.exists(), "a disk in use is no leftover");
-        disk._lock
-            .unlock()
-            .expect("unlocked, as when a process ends");
+        let unlocked = disk._lock.file().unlock();
+        unlocked.expect("unlocked, as when a process ends");
         std::mem::forget(disk);
         LoopDisk::remove_leftovers();
         let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
         assert!(!mounts.contains(&mount_point.display().to_string()));
         assert!(!image.exists());
+    }
+
+    #[test]
+    fn a_disk_that_is_filled_again_has_the_room_it_was_told_last() {
+        if let Some(reason) = LoopDisk::unavailable() {
+            println!("skipped: no loop disks here: {reason}");
+            return;
+        }
+        let dir = TempDir::with_prefix("huntlog-test-").expect("a directory");
+        let disk = LoopDisk::create(&dir.path().join("mount"), 32 << 20).expect("a disk");
+        let fits = |bytes: u64| {
+            let file = File::create(disk.mount_point().join("probe")).expect("made");
+            let all = rustix::fs::FallocateFlags::empty();
+            let fits = rustix::fs::fallocate(&file, all, 0, bytes).is_ok();
+            fs::remove_file(disk.mount_point().join("probe")).expect("removed");
+            fits
+        };
+        for free in [4 << 20, 1 << 20, 8 << 20] {
+            disk.fill(free).expect("filled");
+            assert!(fits(free / 2) && !fits(free * 2), "{free} bytes");
+        }
     }
 
     #[test]

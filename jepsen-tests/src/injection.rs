@@ -1,10 +1,12 @@
 //! System calls of a running node that fail, or lie, by strace.
 
+use std::fs;
 use std::io::BufRead as _;
 use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -17,6 +19,8 @@ const ATTACH_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Injection {
     _strace: Child,
+    /// What strace says of each call.
+    calls: NamedTempFile,
 }
 
 impl Injection {
@@ -44,10 +48,15 @@ impl Injection {
         let Some(pid) = node.pid() else {
             return Err(refused("the node does not run".into()));
         };
+        let log = NamedTempFile::with_prefix("huntlog-strace-")
+            .map_err(|source| ProcessError::io("making a temporary file", source))?;
         let (calls, _) = fault.split_once(':').unwrap_or((fault, ""));
         let mut command = Command::new("strace");
         command
-            .args(["-f", "-o", "/dev/null", "-p", &pid.to_string()])
+            .arg("-f")
+            .arg("-o")
+            .arg(log.path())
+            .args(["-p", &pid.to_string()])
             .arg(format!("--trace={calls}"))
             .arg(format!("--inject={fault}"))
             .args(paths.iter().flat_map(|path| ["-P", path]))
@@ -75,8 +84,23 @@ impl Injection {
             .unwrap_or_else(|_| Err(refused("it takes too long".into())))?;
         // It goes on to speak of threads as they come; a full pipe would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { _strace: strace })
+        Ok(Self {
+            _strace: strace,
+            calls: log,
+        })
     }
+
+    /// How many calls it has made fail, lie or wait so far.
+    pub fn count(&self) -> usize {
+        // A call that can not be read of was not seen.
+        let text = fs::read_to_string(self.calls.path()).unwrap_or_default();
+        text.lines().filter(|line| is_injected(line)).count()
+    }
+}
+
+/// Whether strace says of a call that it has interfered with it.
+fn is_injected(line: &str) -> bool {
+    line.ends_with("INJECTED)") || line.ends_with("DELAYED)")
 }
 
 /// Attaches to a child of this process, as a node is one, and lets it go.

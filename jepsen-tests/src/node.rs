@@ -1,15 +1,27 @@
 //! One huntlog-node process.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid,
+};
+
 use tokio::process::{Child, Command};
 
 use crate::config::NodeSpec;
 use crate::memory;
 use crate::network::path;
+
+/// How long the end of a process that is killed and dropped is waited for: one
+/// whose disk hangs does not end before the disk is let go.
+const DROP_LIMIT: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
 
 /// Why a process could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +69,14 @@ pub fn binary(name: &str) -> Result<PathBuf, ProcessError> {
     }
 }
 
-/// A node's process, or the place for one. Killed when dropped.
+/// A node's process, or the place for one. Killed when dropped, and gone then.
 #[derive(Debug)]
 pub struct NodeProcess {
     spec: NodeSpec,
     environment: Vec<(String, String)>,
     child: Option<Child>,
+    /// How it ended when nobody had told it to, until somebody asks.
+    own_end: Option<ExitStatus>,
 }
 
 impl NodeProcess {
@@ -72,6 +86,7 @@ impl NodeProcess {
             spec,
             environment: Vec::new(),
             child: None,
+            own_end: None,
         }
     }
 
@@ -95,14 +110,22 @@ impl NodeProcess {
         match &mut self.child {
             None => true,
             Some(child) => match child.try_wait() {
-                Ok(Some(_)) => {
+                Ok(Some(status)) => {
                     self.child = None;
+                    self.own_end = Some(status);
                     true
                 }
                 // Who can not be asked is taken to run.
                 Ok(None) | Err(_) => false,
             },
         }
+    }
+
+    /// How it has ended by itself, if it has since this was last asked: also one
+    /// that runs again, and one that was dead already when it was to be killed.
+    pub fn take_own_end(&mut self) -> Option<ExitStatus> {
+        self.has_ended();
+        self.own_end.take()
     }
 
     /// Starts it, appending what it prints to its log file.
@@ -174,11 +197,22 @@ impl NodeProcess {
             .map_err(|source| ProcessError::io("resetting a node's peak of memory", source))
     }
 
+    fn raw_pid(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.pid()?).ok()?)
+    }
+
+    /// Whether it was started and has ended by itself. Unlike [`Self::has_ended`]
+    /// leaves it to be collected.
+    pub fn has_exited(&self) -> bool {
+        let Some(pid) = self.raw_pid() else {
+            return false;
+        };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        !matches!(waitid(WaitId::Pid(pid), look), Ok(None))
+    }
+
     fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
-        let pid = self
-            .pid()
-            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        match pid {
+        match self.raw_pid() {
             Some(pid) => kill_process(pid, signal)
                 .map_err(|error| ProcessError::io(format!("sending {signal:?}"), error.into())),
             None => Ok(()),
@@ -190,8 +224,16 @@ impl NodeProcess {
     /// # Errors
     /// When the operating system refuses.
     pub async fn kill(&mut self) -> Result<(), ProcessError> {
+        if self.has_ended() {
+            return Ok(());
+        }
         self.signal(Signal::KILL)?;
-        self.wait().await.map(drop)
+        let status = self.wait().await?;
+        // It may have been faster.
+        if status.is_some_and(|status| status.signal() != Some(Signal::KILL.as_raw())) {
+            self.own_end = status;
+        }
+        Ok(())
     }
 
     /// Tells it to stop in good order: SIGTERM.
@@ -232,12 +274,13 @@ impl NodeProcess {
     /// # Errors
     /// When the operating system refuses.
     pub async fn wait(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
-        let Some(mut child) = self.child.take() else {
+        let Some(child) = &mut self.child else {
             return Ok(None);
         };
-        child
-            .wait()
-            .await
+        // Whoever does not wait to the end leaves the process as it is.
+        let ended = child.wait().await;
+        self.child = None;
+        ended
             .map(Some)
             .map_err(|source| ProcessError::io("waiting for huntlog-node", source))
     }
@@ -265,5 +308,66 @@ impl NodeProcess {
     /// What it has printed so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.spec.log_file()).unwrap_or_default()
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        // Its files, disk and network can be removed only once it is gone.
+        let Some(pid) = self.raw_pid() else {
+            return;
+        };
+        let process = pidfd_open(pid, PidfdFlags::empty());
+        if self.signal(Signal::KILL).is_ok()
+            && let Ok(process) = process
+        {
+            // Whether it has ended or takes too long, there is no more to do.
+            let _ = poll(
+                &mut [PollFd::new(&process, PollFlags::IN)],
+                Some(&DROP_LIMIT),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(script: &str) -> NodeProcess {
+        let mut node = NodeProcess::new(crate::config::spec(Path::new("."), 1));
+        let child = Command::new("sh").args(["-c", script]).spawn();
+        node.child = Some(child.expect("started"));
+        node
+    }
+
+    async fn ended(node: &mut NodeProcess) {
+        while !node.has_ended() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_of_its_own_is_told_apart_from_a_kill() {
+        let mut node = running("exec sleep 60");
+        node.kill().await.expect("killed");
+        assert_eq!(node.take_own_end(), None);
+
+        let mut node = running("kill -SEGV $$");
+        ended(&mut node).await;
+        node.kill().await.expect("nothing to kill");
+        let own = node.take_own_end().and_then(|status| status.signal());
+        assert_eq!(own, Some(Signal::SEGV.as_raw()));
+        assert_eq!(node.take_own_end(), None, "told once");
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_stop_in_time_is_there_still() {
+        let mut node = running("exec sleep 60");
+        let limit = std::time::Duration::from_millis(50);
+        let stopped = tokio::time::timeout(limit, node.wait()).await;
+        assert!(stopped.is_err() && node.runs());
+        node.kill().await.expect("killed");
+        assert_eq!(node.take_own_end(), None);
     }
 }

@@ -7,24 +7,31 @@
 
 use std::collections::BTreeMap;
 
-use super::index::{Index, Operation, violation};
+use super::index::{Acknowledgement, Index, Operation, violation};
 use super::{Invariant, Violation};
 use crate::history::{Append, Open};
 
 pub(super) fn check(index: &Index<'_>, violations: &mut Vec<Violation>) {
     let mut appends: BTreeMap<&str, Vec<&Operation<'_, Append>>> = BTreeMap::new();
+    let mut acknowledged: BTreeMap<&str, Vec<Acknowledgement<'_>>> = BTreeMap::new();
     for key in index.keys.values() {
         for append in &key.appends {
             appends.entry(&append.op.producer).or_default().push(append);
+        }
+        for answer in key.acknowledgements() {
+            let of_producer = acknowledged.entry(&answer.op.producer).or_default();
+            of_producer.push(answer);
         }
     }
     for (producer, opens) in &index.opens {
         let opens: Vec<Opening<'_>> = opens.iter().filter_map(Opening::new).collect();
         let appends = appends.remove(producer).unwrap_or_default();
+        let acknowledged = acknowledged.remove(producer).unwrap_or_default();
         rising(producer, &opens, violations);
         for open in &opens {
             fenced(producer, open, &appends, violations);
-            remembered(producer, open, &appends, violations);
+            remembered(producer, open, &acknowledged, violations);
+            invented(producer, open, &appends, violations);
         }
     }
     in_log(index, violations);
@@ -99,28 +106,36 @@ fn fenced(
     }
 }
 
-/// An opening knows every sequence that was acknowledged before it began, and
-/// none that had not been sent when it ended.
+/// An opening knows every sequence that was acknowledged before it began.
 fn remembered(
+    producer: &str,
+    open: &Opening<'_>,
+    acknowledged: &[Acknowledgement<'_>],
+    violations: &mut Vec<Violation>,
+) {
+    let acknowledged = acknowledged
+        .iter()
+        .filter(|answer| answer.ok < open.operation.invoked)
+        .max_by_key(|answer| answer.op.seq);
+    if let Some(answer) = acknowledged.filter(|answer| answer.op.seq > open.last || open.fresh) {
+        let what = format!(
+            "{producer} was opened with last sequence {}{}, after {} was acknowledged",
+            open.last,
+            if open.fresh { " as a new session" } else { "" },
+            answer.op.seq
+        );
+        let events = [answer.invoked, answer.ok, open.ok];
+        violations.push(violation(Invariant::I2, events, what));
+    }
+}
+
+/// An opening knows no sequence that had not been sent when it ended.
+fn invented(
     producer: &str,
     open: &Opening<'_>,
     appends: &[&Operation<'_, Append>],
     violations: &mut Vec<Violation>,
 ) {
-    let acknowledged = appends
-        .iter()
-        .filter(|append| append.ok().is_some_and(|ok| ok < open.operation.invoked))
-        .max_by_key(|append| append.op.seq);
-    if let Some(append) = acknowledged.filter(|append| append.op.seq > open.last || open.fresh) {
-        let what = format!(
-            "{producer} was opened with last sequence {}{}, after {} was acknowledged",
-            open.last,
-            if open.fresh { " as a new session" } else { "" },
-            append.op.seq
-        );
-        let events = append.events().into_iter().chain([open.ok]);
-        violations.push(violation(Invariant::I2, events, what));
-    }
     let sent = appends
         .iter()
         .filter(|append| append.invoked < open.ok)

@@ -3,7 +3,7 @@
 //! Source: DESIGN I10; Elle's aborted reads (G1a) and garbage reads (Alvaro and
 //! Kingsbury, 2020).
 
-use super::index::{Index, Key, Seen, violation};
+use super::index::{Index, Key, Operation, Seen, violation};
 use super::{Invariant, Violation};
 
 pub(super) fn check(index: &Index<'_>, violations: &mut Vec<Violation>) {
@@ -12,6 +12,21 @@ pub(super) fn check(index: &Index<'_>, violations: &mut Vec<Violation>) {
             for &(offset, value) in seen.entries {
                 sent(name, key, seen, offset, value, violations);
             }
+        }
+        refused_and_acknowledged(name, key, violations);
+    }
+}
+
+/// Nothing that was said not to be applied is acknowledged when it is sent again.
+fn refused_and_acknowledged(name: &str, key: &Key<'_>, violations: &mut Vec<Violation>) {
+    for answer in key.acknowledgements() {
+        let failed = key.append_of(answer.op.v).and_then(Operation::failed);
+        if let Some(failed) = failed {
+            let what = format!(
+                "value {} of {name} was said not to be applied, and then to be at {}",
+                answer.op.v, answer.offset
+            );
+            violations.push(violation(Invariant::I10, [failed, answer.ok], what));
         }
     }
 }
@@ -65,6 +80,13 @@ mod tests {
              0 fail append h p0 1 17
              1 > poll h s
              1 ok poll h s = 0:17",
+        );
+        assert_violates(
+            I10,
+            "0 > append h p0 1 17
+             0 fail append h p0 1 17
+             0 > resend h p0 1 17
+             0 ok resend h p0 1 17 @0",
         );
     }
 

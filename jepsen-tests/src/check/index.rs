@@ -48,6 +48,16 @@ pub(super) struct Seen<'a> {
     pub(super) entries: &'a [(u64, u64)],
 }
 
+/// A value whose append was answered with an offset: at once, or when its batch
+/// was sent again because nobody knew what had become of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Acknowledgement<'a> {
+    pub(super) invoked: u64,
+    pub(super) ok: u64,
+    pub(super) op: &'a Append,
+    pub(super) offset: u64,
+}
+
 /// All that concerns one key of the log workloads.
 #[derive(Debug, Default)]
 pub(super) struct Key<'a> {
@@ -64,6 +74,21 @@ pub(super) struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
+    /// Every answer that vouches for a value.
+    pub(super) fn acknowledgements(&self) -> impl Iterator<Item = Acknowledgement<'a>> {
+        self.appends
+            .iter()
+            .chain(&self.resends)
+            .filter_map(|operation| {
+                Some(Acknowledgement {
+                    invoked: operation.invoked,
+                    ok: operation.ok()?,
+                    op: operation.op,
+                    offset: operation.op.offset?,
+                })
+            })
+    }
+
     /// Who appended `value`.
     pub(super) fn append_of(&self, value: u64) -> Option<&Operation<'a, Append>> {
         self.by_value
@@ -79,7 +104,7 @@ impl<'a> Key<'a> {
 
     /// The last whole read that began after every append was acknowledged.
     pub(super) fn final_read(&self) -> Option<&Operation<'a, Read>> {
-        let last = self.appends.iter().filter_map(Operation::ok).max();
+        let last = self.acknowledgements().map(|answer| answer.ok).max();
         self.reads
             .iter()
             .filter(|read| read.ok().is_some() && (read.op.from == 0 || read.op.given_up))
@@ -96,10 +121,9 @@ impl<'a> Key<'a> {
                 offsets.entry(value).or_insert((offset, seen.event));
             }
         }
-        for append in &self.appends {
-            if let (Some(event), Some(offset)) = (append.ok(), append.op.offset) {
-                offsets.entry(append.op.v).or_insert((offset, event));
-            }
+        for answer in self.acknowledgements() {
+            let place = (answer.offset, answer.ok);
+            offsets.entry(answer.op.v).or_insert(place);
         }
         offsets
     }

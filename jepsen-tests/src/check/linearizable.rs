@@ -58,12 +58,17 @@ fn real_time(name: &str, key: &Key<'_>, violations: &mut Vec<Violation>) {
 /// Everything with a place, in the order of invocations.
 fn placed(key: &Key<'_>) -> Vec<Placed> {
     let offsets: BTreeMap<u64, (u64, u64)> = key.offsets();
+    let mut ended: BTreeMap<u64, u64> = BTreeMap::new();
+    for answer in key.acknowledgements() {
+        let first = ended.entry(answer.op.v).or_insert(answer.ok);
+        *first = answer.ok.min(*first);
+    }
     let appends = key.appends.iter().filter_map(|append| {
         let &(offset, _) = offsets.get(&append.op.v)?;
         Some(Placed {
             place: 2 * offset + 1,
             invoked: append.invoked,
-            ended: append.ok(),
+            ended: ended.get(&append.op.v).copied(),
             what: format!("the append of offset {offset}"),
         })
     });
@@ -112,6 +117,19 @@ mod tests {
              0 ok append h p0 1 17 @0
              1 > read h 0
              1 ok read h 0 =",
+        );
+    }
+
+    #[test]
+    fn a_read_that_misses_what_was_acknowledged_when_it_was_sent_again() {
+        assert_violates(
+            I6,
+            "0 > append h p0 1 17
+             0 info append h p0 1 17
+             1 > resend h p0 1 17
+             1 ok resend h p0 1 17 @0
+             2 > read h 0
+             2 ok read h 0 =",
         );
     }
 

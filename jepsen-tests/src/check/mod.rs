@@ -15,6 +15,8 @@ mod not_lost;
 mod one_winner;
 mod ordered;
 #[cfg(test)]
+mod porcupine;
+#[cfg(test)]
 mod script;
 #[cfg(test)]
 mod tests;

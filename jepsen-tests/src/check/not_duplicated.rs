@@ -13,12 +13,11 @@ use crate::history::Append;
 pub(super) fn check(index: &Index<'_>, violations: &mut Vec<Violation>) {
     for (name, key) in &index.keys {
         values(name, key, violations);
-        resends(name, key, violations);
     }
     sequences(index, violations);
 }
 
-/// A value has one offset, whoever looks.
+/// A value has one offset, whoever looks, and however often its batch is sent.
 fn values(name: &str, key: &Key<'_>, violations: &mut Vec<Violation>) {
     let offsets = key.offsets();
     for seen in &key.seen {
@@ -34,46 +33,21 @@ fn values(name: &str, key: &Key<'_>, violations: &mut Vec<Violation>) {
             }
         }
     }
-    for append in &key.appends {
-        let (Some(ok), Some(offset)) = (append.ok(), append.op.offset) else {
-            continue;
-        };
-        let (first, event) = offsets[&append.op.v];
-        if offset != first {
+    for answer in key.acknowledgements() {
+        let (first, event) = offsets[&answer.op.v];
+        if answer.offset != first {
             let what = format!(
-                "value {} of {name} was acknowledged at offset {offset} and is seen at {first}",
-                append.op.v
+                "value {} of {name} was acknowledged at offset {} and is at {first}",
+                answer.op.v, answer.offset
             );
-            violations.push(violation(Invariant::I3, [ok, event], what));
+            violations.push(violation(Invariant::I3, [answer.ok, event], what));
         }
     }
 }
 
-/// A batch sent again is answered with where it is.
-fn resends(name: &str, key: &Key<'_>, violations: &mut Vec<Violation>) {
-    for resend in &key.resends {
-        let (Some(ok), Some(offset)) = (resend.ok(), resend.op.offset) else {
-            continue;
-        };
-        let Some(append) = key.append_of(resend.op.v) else {
-            continue;
-        };
-        if append.op.offset.is_some_and(|first| first != offset) {
-            let what = format!(
-                "{} {} of {name}, sent again, is answered with offset {offset} instead of {}",
-                resend.op.producer,
-                resend.op.seq,
-                append.op.offset.unwrap_or_default()
-            );
-            let events = append.events().into_iter().chain([ok]);
-            violations.push(violation(Invariant::I3, events, what));
-        }
-    }
-}
-
-/// A number of a session is on one value, or on those of one batch. A producer that was fenced before it
-/// got an answer leaves its number to another value, and only one of the two is
-/// ever applied.
+/// A number of a session is on one value, or on those of one batch. A producer
+/// that was fenced before it got an answer leaves its number to another value,
+/// and only one of the two is ever applied.
 fn sequences(index: &Index<'_>, violations: &mut Vec<Violation>) {
     let mut applied: BTreeMap<(&str, u64), (&str, u64, u64)> = BTreeMap::new();
     for (name, key) in &index.keys {
@@ -148,6 +122,15 @@ mod tests {
              0 ok append h p0 1 17 @0
              0 > resend h p0 1 17
              0 ok resend h p0 1 17 @1",
+        );
+        assert_violates(
+            I3,
+            "0 > append h p0 1 17
+             0 info append h p0 1 17
+             1 > resend h p0 1 17
+             1 ok resend h p0 1 17 @9
+             2 > read h 0
+             2 ok read h 0 = 0:17",
         );
     }
 

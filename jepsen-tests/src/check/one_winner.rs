@@ -21,6 +21,9 @@ pub(super) fn check(
         agreement(name, &answers, violations);
         enough(name, treasure, limit, &answers, violations);
         in_log_order(name, treasure, violations);
+        for answer in &answers {
+            winners_in_log_order(name, treasure, answer, violations);
+        }
         let last_claim = treasure.claims.iter().filter_map(Operation::ok).max();
         let last = answers
             .iter()
@@ -168,6 +171,34 @@ fn in_log_order(name: &str, treasure: &Treasure<'_>, violations: &mut Vec<Violat
     }
 }
 
+/// Who won with a claim that was answered before another was made is named first.
+fn winners_in_log_order(
+    name: &str,
+    treasure: &Treasure<'_>,
+    answer: &Answer<'_>,
+    violations: &mut Vec<Violation>,
+) {
+    let claims = |player: &str| -> Vec<&Operation<'_, Claim>> {
+        let claims = treasure.claims.iter();
+        claims.filter(|claim| claim.op.player == player).collect()
+    };
+    for (position, after) in answer.winners.iter().enumerate() {
+        let Some(ended) = claims(after).into_iter().filter_map(Operation::ok).min() else {
+            continue;
+        };
+        for before in &answer.winners[..position] {
+            let invoked = claims(before).iter().map(|claim| claim.invoked).min();
+            if let Some(invoked) = invoked.filter(|invoked| *invoked > ended) {
+                let what = format!(
+                    "{before:?} is named before {after:?} among the winners of {name}, and claimed after that one had won"
+                );
+                let events = [ended, invoked, answer.ok];
+                violations.push(violation(Invariant::I8, events, what));
+            }
+        }
+    }
+}
+
 /// What claimants were told is what the last answer says.
 fn told(
     name: &str,
@@ -277,6 +308,19 @@ mod tests {
              1 ok claim t bob won
              2 > who t
              2 ok who t = bob",
+        );
+    }
+
+    #[test]
+    fn winners_in_another_order_than_their_claims() {
+        assert_violates(
+            I8,
+            "0 > claim t ann limit=2
+             0 ok claim t ann limit=2 won
+             1 > claim t bob limit=2
+             1 ok claim t bob limit=2 won
+             2 > who t
+             2 ok who t = bob ann",
         );
     }
 

@@ -29,9 +29,8 @@ fn one_order(name: &str, key: &Key<'_>, violations: &mut Vec<Violation>) {
             .map(move |&(offset, value)| (offset, value, event))
     });
     let acknowledged = key
-        .appends
-        .iter()
-        .filter_map(|append| Some((append.op.offset?, append.op.v, append.ok()?)));
+        .acknowledgements()
+        .map(|answer| (answer.offset, answer.op.v, answer.ok));
     for (offset, value, event) in seen.chain(acknowledged) {
         let (first, first_event) = *order.entry(offset).or_insert((value, event));
         if first != value {
@@ -67,10 +66,12 @@ fn no_gaps(name: &str, key: &Key<'_>, violations: &mut Vec<Violation>) {
     }
 }
 
-/// What a subscription is given goes on where it stopped before.
+/// What a subscription is given begins at the first offset, where none has been
+/// given up, and goes on where it stopped before.
 fn subscriptions(name: &str, key: &Key<'_>, violations: &mut Vec<Violation>) {
     for (sub, polls) in &key.subscriptions {
-        let mut next: Option<(u64, u64)> = None;
+        let begins = polls.first().filter(|_| key.first_kept() == 0);
+        let mut next: Option<(u64, u64)> = begins.map(|poll| (0, poll.event));
         for poll in polls {
             for &(offset, _) in poll.entries {
                 if let Some((expected, event)) = next.filter(|(expected, _)| *expected != offset) {
@@ -192,6 +193,21 @@ mod tests {
                 ),
             );
         }
+    }
+
+    #[test]
+    fn a_subscription_that_begins_too_late() {
+        assert_violates(
+            I5,
+            "0 > append h p0 1 17
+             0 info append h p0 1 17
+             1 > append h p1 1 18
+             1 ok append h p1 1 18 @1
+             2 > read h 0
+             2 ok read h 0 = 0:17 1:18
+             3 > poll h s
+             3 ok poll h s = 1:18",
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::history::{Append, Event, Fault, Kind, Op, Open, Phase, Poll, Process, Read, StaleRead};
 
-const MINIMUM: Minimum = Minimum {
+pub(super) const MINIMUM: Minimum = Minimum {
     ok_ops: 0,
     faults: 0,
 };
@@ -264,7 +264,7 @@ impl World {
     }
 }
 
-fn valid_history() -> impl Strategy<Value = Vec<Event>> {
+pub(super) fn valid_history() -> impl Strategy<Value = Vec<Event>> {
     let step = (0..4_usize, any::<u8>()).prop_map(|(client, choice)| Step { client, choice });
     prop::collection::vec(step, 1..200).prop_map(|steps| {
         let mut world = World::new(4);

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -26,11 +26,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
-    let path = arguments.history.display();
-    let file = File::open(&arguments.history)
-        .map_err(|error| Failure::usage(format!("{path}: {error}")))?;
-    let history = History::read(BufReader::new(file))
-        .map_err(|error| Failure::usage(format!("{path} is no history: {error}")))?;
+    let history = read(&arguments.history)?;
     let minimum = Minimum {
         ok_ops: arguments.min_ok,
         faults: arguments.min_faults,
@@ -39,6 +35,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
     // Nobody listens any more, or everything is said.
     let _ = print(&judgement, &mut io::stdout().lock());
     Ok(ending(judgement.verdict()))
+}
+
+/// The history in a file.
+pub(super) fn read(path: &Path) -> Result<History, Failure> {
+    let shown = path.display();
+    let file = File::open(path).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+    History::read(BufReader::new(file))
+        .map_err(|error| Failure::usage(format!("{shown} is no history: {error}")))
 }
 
 /// How a verdict is reported to the shell.

@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::run::{ending, failure};
 use super::{Ending, Failure};
 use crate::check::Outcomes;
-use crate::run::{Nemesis, Outcome, Plan, RunError, Summary, Workload, execute};
+use crate::interrupt::Interrupts;
+use crate::run::{Nemesis, Outcome, Plan, RunError, Spread, Summary, Workload, execute};
 
 /// The rows: those that draw one of several faults stand for each of them.
 const NEMESES: [Nemesis; 16] = [
@@ -59,7 +60,7 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, value_delimiter = ',')]
     nemesis: Vec<Nemesis>,
     /// How often each.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     times: u32,
     /// Decides what is done when; drawn when it is not given.
     #[arg(long)]
@@ -89,12 +90,15 @@ enum CellResult {
         p99_ms: f64,
         /// Without an acknowledged write in a fault: median and most.
         silence_ms: Option<(u64, u64)>,
+        /// From a fault's beginning, and from its end, until a write is acknowledged.
+        recovery: Option<Spread>,
+        healing: Option<Spread>,
     },
     Skipped(String),
     Failed(String),
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
+pub(super) fn run(arguments: &Arguments, interrupts: &Interrupts) -> Result<Ending, Failure> {
     let (default_workloads, default_nemeses, default_time) = match arguments.short {
         true => (vec![Workload::Log], SHORT.to_vec(), SHORT_TIME_S),
         false => (
@@ -118,6 +122,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
         "faults",
         "p99 ms",
         "silence ms",
+        "recovery ms",
+        "healing ms",
     ];
     row(&mut stdout, &header);
     for workload in &workloads {
@@ -137,13 +143,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
                     nodes: 3,
                     seed,
                     out: arguments.out.join(directory),
-                    namespaces: Plan::namespaces_possible(),
+                    namespaces: Plan::namespaces_missing().is_none(),
                 };
                 let cell = Cell {
                     workload: workload_name,
                     nemesis: nemesis_name,
                     seed,
-                    result: cell(plan)?,
+                    result: cell(plan, interrupts)?,
                 };
                 print(&mut stdout, &cell);
                 cells.push(cell);
@@ -161,11 +167,12 @@ fn or<T: Clone>(given: &[T], default: Vec<T>) -> Vec<T> {
     }
 }
 
-fn cell(plan: Plan) -> Result<CellResult, Failure> {
+fn cell(plan: Plan, interrupts: &Interrupts) -> Result<CellResult, Failure> {
+    interrupts.check().map_err(Failure::failed)?;
     if let Some(missing) = plan.missing() {
         return Ok(CellResult::Skipped(missing));
     }
-    match execute(plan) {
+    match execute(plan, interrupts) {
         Ok(summary) => Ok(ran(&summary)),
         Err(error @ (RunError::Interrupted(_) | RunError::NotEmpty(_))) => Err(failure(error)),
         Err(error) => Ok(CellResult::Failed(error.to_string())),
@@ -179,6 +186,8 @@ fn ran(summary: &Summary) -> CellResult {
         faults: summary.judgement.counts.faults_landed(),
         p99_ms: summary.latency.p99_ms,
         silence_ms: summary.silence_ms(),
+        recovery: summary.recovery,
+        healing: summary.healing,
     }
 }
 
@@ -191,7 +200,12 @@ fn save(arguments: &Arguments, cells: &[Cell]) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("writing {}: {error}", path.display())))
 }
 
+/// Of the runs that there were; where there were none, nothing can be told.
 fn worst(cells: &[Cell]) -> Ending {
+    let skipped = |cell: &Cell| matches!(cell.result, CellResult::Skipped(_));
+    if cells.iter().all(skipped) {
+        return Ending::NoVerdict;
+    }
     let mut worst = Ending::Valid;
     for cell in cells {
         let found = match &cell.result {
@@ -213,7 +227,7 @@ fn worst(cells: &[Cell]) -> Ending {
 }
 
 fn row(to: &mut impl Write, cells: &[&str]) {
-    let widths = [11, 16, 11, 8, 6, 8, 7, 8, 14];
+    let widths = [11, 18, 11, 8, 6, 8, 7, 8, 14, 14, 14];
     for (cell, width) in cells.iter().zip(widths) {
         // Nobody listens any more, or everything is said.
         let _ = write!(to, "{cell:<width$} ");
@@ -231,6 +245,8 @@ fn print(to: &mut impl Write, cell: &Cell) {
             faults,
             p99_ms,
             silence_ms,
+            recovery,
+            healing,
         } => {
             let verdict = match outcome {
                 Outcome::Valid => "valid",
@@ -239,6 +255,11 @@ fn print(to: &mut impl Write, cell: &Cell) {
                 Outcome::HarnessFailed => "harness",
             };
             let silence = silence_ms.map(|(median, most)| format!("{median} / {most}"));
+            let spread = |spread: &Option<Spread>| {
+                let shown =
+                    spread.map(|spread| format!("{} / {}", spread.median_ms, spread.max_ms));
+                shown.unwrap_or_default()
+            };
             row(
                 to,
                 &[
@@ -251,6 +272,8 @@ fn print(to: &mut impl Write, cell: &Cell) {
                     &faults.to_string(),
                     &format!("{p99_ms:.1}"),
                     &silence.unwrap_or_default(),
+                    &spread(recovery),
+                    &spread(healing),
                 ],
             );
         }
@@ -263,4 +286,38 @@ fn name(value: &impl ValueEnum) -> String {
         .to_possible_value()
         .map(|value| value.get_name().to_owned())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(result: CellResult) -> Cell {
+        Cell {
+            workload: "log".to_owned(),
+            nemesis: "none".to_owned(),
+            seed: 1,
+            result,
+        }
+    }
+
+    #[test]
+    fn a_table_of_skipped_cells_has_no_verdict() {
+        let skipped = || cell(CellResult::Skipped("no root".to_owned()));
+        let ran = |outcome| {
+            cell(CellResult::Ran {
+                outcome,
+                ops: Outcomes::default(),
+                faults: 0,
+                p99_ms: 0.0,
+                silence_ms: None,
+                recovery: None,
+                healing: None,
+            })
+        };
+        assert_eq!(worst(&[skipped(), skipped()]), Ending::NoVerdict);
+        assert_eq!(worst(&[skipped(), ran(Outcome::Valid)]), Ending::Valid);
+        let cells = [ran(Outcome::Invalid), skipped(), ran(Outcome::Valid)];
+        assert_eq!(worst(&cells), Ending::Invalid);
+    }
 }

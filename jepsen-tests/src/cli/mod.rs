@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod check;
+mod export;
 mod matrix;
 mod prove;
 mod run;
@@ -10,6 +11,8 @@ mod sim;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::interrupt::Interrupts;
 
 /// Breaks huntlog on purpose and judges what came of it.
 #[derive(Debug, Parser)]
@@ -31,6 +34,8 @@ Exit codes:
 enum Command {
     /// Judges a history that a run has written.
     Check(check::Arguments),
+    /// Writes a history in the form of another checker.
+    Export(export::Arguments),
     /// Runs simulated clusters, one for each seed.
     Sim(sim::Arguments),
     /// Plants known bugs and shows that the simulation notices each.
@@ -102,9 +107,14 @@ impl Failure {
 pub fn run(arguments: Arguments) -> Result<Ending, Failure> {
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Prove(arguments) => prove::run(&arguments),
-        Command::Run(arguments) => run::run(arguments),
-        Command::Matrix(arguments) => matrix::run(&arguments),
+        Command::Run(arguments) => run::run(arguments, &interrupts()?),
+        Command::Matrix(arguments) => matrix::run(&arguments, &interrupts()?),
     }
+}
+
+fn interrupts() -> Result<Interrupts, Failure> {
+    Interrupts::catch().map_err(|error| Failure::failed(format!("listening for signals: {error}")))
 }

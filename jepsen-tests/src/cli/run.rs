@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Ending, Failure, check};
+use crate::interrupt::Interrupts;
 use crate::run::{Nemesis, Outcome, Plan, RunError, Summary, Workload, execute};
 
 #[derive(Debug, Args)]
@@ -46,7 +47,18 @@ fn nodes(text: &str) -> Result<u64, String> {
     }
 }
 
-pub(super) fn run(arguments: Arguments) -> Result<Ending, Failure> {
+pub(super) fn run(arguments: Arguments, interrupts: &Interrupts) -> Result<Ending, Failure> {
+    let why_loopback = match arguments.loopback {
+        true => None,
+        false => Plan::namespaces_missing(),
+    };
+    if let Some(why) = &why_loopback {
+        // If standard error is closed, there is nobody to tell.
+        let _ = writeln!(
+            io::stderr(),
+            "huntlog-jepsen: all nodes are on loopback addresses: {why}"
+        );
+    }
     let plan = Plan {
         workload: arguments.workload,
         nemesis: arguments.nemesis,
@@ -57,10 +69,10 @@ pub(super) fn run(arguments: Arguments) -> Result<Ending, Failure> {
             .seed
             .unwrap_or_else(|| u64::from(rand::random::<u32>())),
         out: arguments.out,
-        namespaces: !arguments.loopback && Plan::namespaces_possible(),
+        namespaces: !arguments.loopback && why_loopback.is_none(),
     };
     let out = plan.out.clone();
-    let summary = execute(plan).map_err(failure)?;
+    let summary = execute(plan, interrupts).map_err(failure)?;
     let mut stdout = io::stdout().lock();
     // Nobody listens any more, or everything is said.
     let _ = print(&summary, &mut stdout);

@@ -1,6 +1,6 @@
 //! The file: one JSON object a line, read strictly.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::{self, BufRead, Write};
 
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::op::{Fault, Op, Who};
+use super::op::{Append, Fault, Op, Who};
 use super::{Event, History, Kind, Process};
 
 /// Why something is no history.
@@ -75,6 +75,14 @@ pub enum LineFault {
     /// A process whose operation's fate is unknown goes on.
     #[error("process {0} goes on after an info; a client goes on under a new number")]
     Retired(u64),
+    /// Two appends that readers can not tell apart.
+    #[error("value {v} is appended to {key} twice; each value of a key is its own")]
+    ValueTwice {
+        /// The key.
+        key: String,
+        /// The value.
+        v: u64,
+    },
     /// The nemesis does what clients do, or the other way round.
     #[error("only the nemesis has faults, and its events are of type info")]
     NotOfNemesis,
@@ -311,6 +319,8 @@ pub(super) struct Order {
     next_index: u64,
     last_time_ns: u64,
     processes: HashMap<u64, State>,
+    /// The values that were appended, by key.
+    appended: HashMap<String, HashSet<u64>>,
 }
 
 #[derive(Debug)]
@@ -351,7 +361,7 @@ impl Order {
             (State::Open(_), Kind::Invoke) => return Err(LineFault::StillOpen(number)),
             (State::Idle, Kind::Invoke) => {
                 *state = State::Open(event.op.clone());
-                return Ok(());
+                return self.appended_once(&event.op);
             }
             (State::Idle, _) => return Err(LineFault::NotOpen(number)),
             (State::Open(op), _) if event.op.invocation() != *op => {
@@ -370,5 +380,17 @@ impl Order {
             _ => State::Idle,
         };
         Ok(())
+    }
+
+    fn appended_once(&mut self, op: &Op) -> Result<(), LineFault> {
+        let Op::Append(Append { key, v, .. }) = op else {
+            return Ok(());
+        };
+        let values = self.appended.entry(key.clone()).or_default();
+        if values.insert(*v) {
+            return Ok(());
+        }
+        let key = key.clone();
+        Err(LineFault::ValueTwice { key, v: *v })
     }
 }

@@ -3,12 +3,14 @@
 //! As a file it is JSON lines with the op maps of Jepsen, so that independent
 //! checkers can judge it as well as ours.
 
+mod edn;
 mod format;
 mod op;
 mod recorder;
 #[cfg(test)]
 mod tests;
 
+pub use edn::EdnForm;
 pub use format::{HistoryError, LineFault};
 pub use op::{Append, Claim, Fault, Op, Open, Phase, Poll, Read, StaleRead, Who};
 pub use recorder::{Client, OpenOp, Recorder};
@@ -66,7 +68,7 @@ impl History {
     /// # Errors
     /// At the first that breaks the format: indexes are 0, 1, 2 and so on, time
     /// does not go back, each process has at most one operation open and none
-    /// after one whose fate is unknown.
+    /// after one whose fate is unknown, no value is appended to a key twice.
     pub fn new(events: Vec<Event>) -> Result<Self, HistoryError> {
         let mut order = format::Order::default();
         for (position, event) in events.iter().enumerate() {

@@ -124,6 +124,7 @@ fn lines_that_are_no_history_are_named() {
     let polled = r#""f":"poll","value":{"key":"h","sub":"s","entries":[[0,1]]}"#;
     let other = r#""f":"poll","value":{"key":"h","sub":"t","entries":[]}"#;
     let fault = r#""f":"kill","value":{"phase":"start","nodes":[1]}"#;
+    let append = r#""f":"append","value":{"key":"h","producer":"p","seq":1,"v":7}"#;
     for (lines, said) in [
         (
             vec!["port,state".to_owned()],
@@ -175,6 +176,13 @@ fn lines_that_are_no_history_are_named() {
                 line(2, "0", "invoke", poll),
             ],
             "line 3 is no event of a history: process 0 goes on after an info",
+        ),
+        (
+            vec![
+                line(0, "0", "invoke", append),
+                line(1, "1", "invoke", append),
+            ],
+            "value 7 is appended to h twice",
         ),
     ] {
         let error = History::read(lines.join("\n").as_bytes()).expect_err(said);

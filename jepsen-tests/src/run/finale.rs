@@ -4,14 +4,28 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures::future::join_all;
+use huntlog_client::event;
 use serde::Serialize;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::nemesis::Nemesis;
-use super::stage::Stage;
+use super::Plan;
+use super::excuses::Excuses;
+use super::stage::{NodeClient, Stage};
+use super::workload::{accepted, definition};
 use crate::cluster::Cluster;
+use crate::node::NodeProcess;
 
 /// After healing, this is how long the cluster has to be whole again.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+const LIVE_LIMIT: Duration = Duration::from_secs(60);
+/// And this is how long reading everything may take at least.
+const READ_LIMIT: Duration = Duration::from_secs(120);
+/// Nodes that are whole agree at once.
+const AGREE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two attempts to append.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Clients or keys that are named; the others are counted.
+const NAMED: usize = 10;
 /// Unexpected lines of one node that are reported; the first ones tell.
 const LINES: usize = 5;
 
@@ -25,10 +39,13 @@ pub enum Finding {
     Diverged(String),
     /// A node said something at level ERROR that no fault explains.
     UnexpectedError(String),
-    /// A node ended that nothing had ended.
+    /// A node ended in a way that no fault explains.
     Ended(String),
-    /// Something was taken in that has to be refused (I12).
+    /// Something was taken in, or passed over, that has to be refused (I12).
     Accepted(String),
+    /// A node refused without saying what its client has to know (I10), or its answer
+    /// breaks the contract.
+    Answer(String),
     /// The harness did not do its work.
     Harness(String),
 }
@@ -41,41 +58,98 @@ impl fmt::Display for Finding {
             Self::UnexpectedError(what) => write!(f, "unexpected error: {what}"),
             Self::Ended(what) => write!(f, "ended by itself: {what}"),
             Self::Accepted(what) => write!(f, "I12 loud: {what}"),
+            Self::Answer(what) => write!(f, "an answer: {what}"),
             Self::Harness(what) => write!(f, "the harness: {what}"),
         }
     }
 }
 
-/// Within the deadline every node is ready and an append is acknowledged.
-pub(super) async fn live(stage: &Stage, cluster: &Cluster) -> Vec<Finding> {
-    let ready = cluster.wait_within(DEADLINE, "every node being ready", async || {
-        for node in cluster.nodes() {
-            let status = cluster.status(node.spec().id).await?;
-            if status.partitions.is_empty() || status.partitions.iter().any(|p| !p.ready) {
-                return None;
-            }
-        }
-        Some(())
-    });
-    let ready = ready.await;
-    let opened = tokio::time::timeout(DEADLINE, stage.client.session("after-healing"));
-    let mut findings = Vec::new();
-    if let Err(error) = ready {
-        findings.push(Finding::NotLive(error.to_string()));
-    }
-    match opened.await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => findings.push(Finding::NotLive(format!("opening a session: {error}"))),
-        Err(_) => findings.push(Finding::NotLive(
-            "opening a session takes too long".to_owned(),
-        )),
-    }
-    findings
+/// By when, after healing, what has to have come about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    /// The cluster is whole again, and every client has ended what it had begun.
+    pub(super) live: Instant,
+    /// Everything is read.
+    pub(super) read: Instant,
 }
 
-/// Every node has applied the same.
-pub(super) async fn agreed(cluster: &Cluster) -> Vec<Finding> {
-    match cluster.settled_digests().await {
+impl Deadlines {
+    /// Of a run that is healed now.
+    pub(super) fn from_now(plan: &Plan) -> Self {
+        let live = Instant::now() + LIVE_LIMIT;
+        Self {
+            live,
+            // A long run has much to read.
+            read: live + READ_LIMIT.max(plan.time),
+        }
+    }
+}
+
+/// Names some of many.
+pub(super) fn names(all: &[String]) -> String {
+    let (named, more) = all.split_at(all.len().min(NAMED));
+    let named = named.join(", ");
+    match more.len() {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// Until the deadline every node is ready, and acknowledges an append by a client
+/// that knows this node alone.
+pub(super) async fn live(stage: &Stage, cluster: &Cluster, deadline: Instant) -> Vec<Finding> {
+    let nodes = stage.nodes();
+    let appends = nodes.iter().map(|node| appends(stage, node, deadline));
+    let left = deadline.saturating_duration_since(Instant::now());
+    let (ready, appended) = tokio::join!(cluster.wait_ready_within(left), join_all(appends));
+    let ready = ready.err().map(|error| error.to_string());
+    let wrong = ready.into_iter().chain(appended.into_iter().flatten());
+    wrong.map(Finding::NotLive).collect()
+}
+
+/// Why the node acknowledges no append, if it does not.
+async fn appends(stage: &Stage, node: &NodeClient, deadline: Instant) -> Option<String> {
+    let mut last = "it does not answer".to_owned();
+    for attempt in 0_u32.. {
+        let name = format!("after-healing-{}-{attempt}", node.id);
+        match timeout_at(deadline, append(stage, node, &name)).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(why)) => last = why,
+            Err(_) => break,
+        }
+        sleep(PAUSE).await;
+    }
+    Some(format!(
+        "after healing, no append through node {} is acknowledged: {last}",
+        node.id
+    ))
+}
+
+/// Appends the creation of a hunt, in a session of the same name.
+async fn append(stage: &Stage, node: &NodeClient, name: &str) -> Result<(), String> {
+    let opened = stage.heard_call(node.client.session(name).await);
+    let session = opened.map_err(|error| error.to_string())?;
+    let created = vec![event::hunt_created(name, definition())];
+    let answer = match session.append_batch(created).await {
+        Ok(ticket) => ticket.await,
+        Err(error) => Err(error),
+    };
+    let appended = stage
+        .heard_append(answer)
+        .map_err(|error| error.to_string())?;
+    match accepted(appended.outcomes.as_ref()) {
+        Some(_) => Ok(()),
+        None => Err(format!("answered {:?}", appended.outcomes)),
+    }
+}
+
+/// Until the deadline every node has applied the same.
+pub(super) async fn agreed(cluster: &Cluster, deadline: Instant) -> Vec<Finding> {
+    // However late it is, they are asked.
+    let left = deadline
+        .saturating_duration_since(Instant::now())
+        .max(AGREE_LIMIT);
+    match cluster.settled_digests_within(left).await {
         Ok((_, digests)) if digests.windows(2).all(|pair| pair[0] == pair[1]) => Vec::new(),
         Ok((index, _)) => vec![Finding::Diverged(format!(
             "the nodes' digests differ at log index {index}"
@@ -84,28 +158,21 @@ pub(super) async fn agreed(cluster: &Cluster) -> Vec<Finding> {
     }
 }
 
-/// Nodes that have ended on their own, and what nodes said at level ERROR.
-pub(super) fn loud(cluster: &mut Cluster, nemesis: Nemesis) -> Vec<Finding> {
+/// How the node has ended by itself, and what it said at level ERROR, unless
+/// something explains it.
+pub(super) fn loud(node: &mut NodeProcess, excuses: &Excuses) -> Vec<Finding> {
+    let id = node.spec().id;
     let mut findings = Vec::new();
-    let ids: Vec<u64> = cluster.nodes().iter().map(|node| node.spec().id).collect();
-    for id in ids {
-        let node = cluster.node(id);
-        if node.has_ended() {
-            findings.push(Finding::Ended(format!("node {id}")));
-        }
-        let log = node.log();
-        let unexpected = log.lines().filter(|line| is_unexpected(line, nemesis));
-        let lines = unexpected
-            .take(LINES)
-            .map(|line| Finding::UnexpectedError(format!("node {id}: {line}")));
-        findings.extend(lines);
+    if let Some(status) = node.take_own_end()
+        && !excuses.explain_end(id, status)
+    {
+        findings.push(Finding::Ended(format!("node {id}: {status}")));
     }
+    let log = node.log();
+    let unexpected = log.lines().filter(|line| excuses.is_unexpected(id, line));
+    let lines = unexpected
+        .take(LINES)
+        .map(|line| Finding::UnexpectedError(format!("node {id}: {line}")));
+    findings.extend(lines);
     findings
-}
-
-fn is_unexpected(line: &str, nemesis: Nemesis) -> bool {
-    let is_error = line.contains(r#""level":"ERROR""#) || line.contains("panicked at");
-    let faults = nemesis.faults();
-    let mut expected = faults.iter().flat_map(|fault| fault.expected_errors());
-    is_error && !expected.any(|words| line.contains(words))
 }

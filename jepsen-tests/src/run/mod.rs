@@ -1,9 +1,13 @@
 //! Runs against real processes: a workload, a nemesis, and a verdict.
 
+mod answers;
+mod data;
+mod excuses;
 mod finale;
 mod journal;
 mod links;
 mod members;
+mod minimum;
 mod nemesis;
 mod prepare;
 mod report;
@@ -18,19 +22,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use huntlog_client::{Client, ClientOptions, ConfigError};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 pub use finale::Finding;
 pub use nemesis::Nemesis;
-pub use report::{Outcome, Summary};
+pub use report::{Outcome, Spread, Summary};
 pub use workload::{SetupError, Workload};
 
-use crate::check::{Minimum, judge};
-use crate::cluster::{Cluster, ClusterError};
+use crate::check::judge;
+use crate::cluster::ClusterError;
 use crate::disk::LoopDisk;
+use crate::interrupt::{Interrupted, Interrupts};
 use crate::network::{Network, NetworkError};
+use data::NodeData;
+use excuses::Excuses;
+use finale::Deadlines;
 use journal::Journal;
 use members::Replacer;
 use nemesis::Injector;
@@ -65,20 +72,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Below this there is no verdict: a twentieth of the operations offered, and
-    /// a fault every twenty seconds.
-    #[must_use]
-    pub fn minimum(&self) -> Minimum {
-        let seconds = self.time.as_secs();
-        Minimum {
-            ok_ops: (u64::from(self.rate) * seconds / 20).max(100),
-            faults: match self.nemesis {
-                Nemesis::None => 0,
-                _ => (seconds / 20).max(1),
-            },
-        }
-    }
-
     /// What this machine lacks for it, if anything.
     #[must_use]
     pub fn missing(&self) -> Option<String> {
@@ -96,10 +89,10 @@ impl Plan {
         needed.into_iter().find_map(Requirement::missing)
     }
 
-    /// Whether this machine can give each node a network namespace.
+    /// Why this machine can not give each node a network namespace, if it can not.
     #[must_use]
-    pub fn namespaces_possible() -> bool {
-        Requirement::Namespaces.missing().is_none()
+    pub fn namespaces_missing() -> Option<String> {
+        Requirement::Namespaces.missing()
     }
 }
 
@@ -139,8 +132,8 @@ pub enum RunError {
     #[error("drawing the plot: {0}")]
     Plot(String),
     /// Somebody stopped it.
-    #[error("interrupted by {0}; there is no verdict")]
-    Interrupted(&'static str),
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl RunError {
@@ -156,7 +149,8 @@ impl From<links::LinkError> for RunError {
     }
 }
 
-/// Carries `plan` out and writes what came of it.
+/// Carries `plan` out and writes what came of it. Whatever it makes but its results
+/// is gone when it ends, be it by one of the `interrupts`.
 ///
 /// # Errors
 /// When the machine lacks something, or the run could not be carried out; what
@@ -164,17 +158,21 @@ impl From<links::LinkError> for RunError {
 ///
 /// # Panics
 /// When the run does.
-pub fn execute(plan: Plan) -> Result<Summary, RunError> {
+pub fn execute(plan: Plan, interrupts: &Interrupts) -> Result<Summary, RunError> {
+    interrupts.check()?;
     if let Some(missing) = plan.missing() {
         return Err(RunError::Requirement(missing));
     }
     // A thread of its own, since it enters a namespace, and all it starts does.
-    std::thread::spawn(move || on_own_thread(plan))
+    let interrupts = interrupts.clone();
+    std::thread::spawn(move || on_own_thread(plan, &interrupts))
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn on_own_thread(plan: Plan) -> Result<Summary, RunError> {
+fn on_own_thread(plan: Plan, interrupts: &Interrupts) -> Result<Summary, RunError> {
+    // What probing takes is taken whole.
+    interrupts.check()?;
     fs::create_dir_all(&plan.out)
         .map_err(RunError::io(format!("making {}", plan.out.display())))?;
     let mut entries =
@@ -182,8 +180,10 @@ fn on_own_thread(plan: Plan) -> Result<Summary, RunError> {
     if entries.next().is_some() {
         return Err(RunError::NotEmpty(plan.out));
     }
+    let _data = NodeData::under(plan.out.clone());
     LoopDisk::remove_leftovers();
     Network::remove_leftovers();
+    interrupts.check()?;
     let network = match plan.namespaces {
         true => Some(Network::create(plan.nodes)?),
         false => None,
@@ -198,8 +198,9 @@ fn on_own_thread(plan: Plan) -> Result<Summary, RunError> {
         .map_err(RunError::io("starting the runtime"))?;
     let result = runtime.block_on(async {
         tokio::select! {
+            biased;
+            interrupted = interrupts.wait() => Err(interrupted.into()),
             result = perform(plan, network) => result,
-            error = interrupted() => Err(error),
         }
     });
     // Tasks that were left hold nodes, disks and the network.
@@ -207,31 +208,16 @@ fn on_own_thread(plan: Plan) -> Result<Summary, RunError> {
     result
 }
 
-/// Waits until somebody stops the run.
-async fn interrupted() -> RunError {
-    let listening = || RunError::io("listening for signals");
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => return listening()(error),
-    };
-    tokio::select! {
-        ended = tokio::signal::ctrl_c() => match ended {
-            Ok(()) => RunError::Interrupted("SIGINT"),
-            Err(error) => listening()(error),
-        },
-        _ = terminate.recv() => RunError::Interrupted("SIGTERM"),
-    }
-}
-
 async fn perform(plan: Plan, network: Option<Network>) -> Result<Summary, RunError> {
     let started = Instant::now();
     let journal = Journal::create(&plan.out.join("nemesis.log"), started);
     let journal = Arc::new(journal.map_err(RunError::io("creating nemesis.log"))?);
+    // In this order, so that the nodes end before what they run in is removed.
     let Prepared {
-        mut cluster,
         network,
         links,
-    } = prepare::prepare(&plan, network).await?;
+        mut cluster,
+    } = prepare::prepare(&plan, network)?;
     cluster.start_all()?;
     cluster.wait_ready().await?;
     let nodes = cluster.nodes().iter().map(crate::node::NodeProcess::spec);
@@ -239,16 +225,19 @@ async fn perform(plan: Plan, network: Option<Network>) -> Result<Summary, RunErr
     let stage = Stage::new(plan.clone(), &nodes, started)?;
     let mut load = Load::start(&stage).await?;
     let cluster = Arc::new(Mutex::new(cluster));
+    let excuses = Arc::new(Excuses::default());
     let injector = Injector {
         stage: Arc::clone(&stage),
         cluster: Arc::clone(&cluster),
         network: network.clone(),
         // They carry the connections until the end, not only while there are faults.
         links: links.clone(),
+        excuses: Arc::clone(&excuses),
         journal: Arc::clone(&journal),
         random: stage.random("nemesis"),
+        findings: Vec::new(),
     };
-    let replacer = replacer(&stage, &cluster, &network, &journal)?;
+    let replacer = replacer(&stage, &injector)?;
     let end = Instant::now() + plan.time;
     let (mut findings, of_members) = tokio::join!(
         async {
@@ -265,29 +254,33 @@ async fn perform(plan: Plan, network: Option<Network>) -> Result<Summary, RunErr
     );
     findings.extend(of_members);
     journal.note("everything is healed");
-    findings.extend(load.finish(&stage).await);
+    let deadlines = Deadlines::from_now(&plan);
     {
         let mut cluster = cluster.lock().await;
-        findings.extend(finale::live(&stage, &cluster).await);
-        journal.note("the cluster lives; reading everything");
-        findings.extend(load.drain(&stage).await);
-        findings.extend(finale::agreed(&cluster).await);
-        findings.extend(finale::loud(&mut cluster, plan.nemesis));
+        let (of_clients, of_nodes) = tokio::join!(
+            load.finish(&stage, deadlines.live),
+            finale::live(&stage, &cluster, deadlines.live)
+        );
+        findings.extend(of_clients);
+        findings.extend(of_nodes);
+        journal.note("reading everything");
+        findings.extend(load.drain(&stage, deadlines.read).await);
+        findings.extend(finale::agreed(&cluster, deadlines.read).await);
+        for node in cluster.nodes_mut() {
+            findings.extend(finale::loud(node, &excuses));
+        }
     }
+    findings.extend(stage.wrong_answers());
     let history = stage.recorder.history();
-    let judgement = judge(&history, plan.minimum());
+    let mut judgement = judge(&history, plan.minimum());
+    let lacking = plan.lacking(&judgement.counts);
+    judgement.insufficient.extend(lacking);
     let summary = Summary::new(&plan, &history, judgement, findings);
     report::write(&plan.out, &summary, &history)?;
-    remove_data(&*cluster.lock().await);
     Ok(summary)
 }
 
-fn replacer(
-    stage: &Arc<Stage>,
-    cluster: &Arc<Mutex<Cluster>>,
-    network: &Option<Arc<std::sync::Mutex<Network>>>,
-    journal: &Arc<Journal>,
-) -> Result<Option<Replacer>, RunError> {
+fn replacer(stage: &Arc<Stage>, injector: &Injector) -> Result<Option<Replacer>, RunError> {
     if stage.plan.workload != Workload::Membership {
         return Ok(None);
     }
@@ -299,18 +292,12 @@ fn replacer(
     Ok(Some(Replacer {
         client: Client::connect(stage.client.known_nodes(), options)?,
         stage: Arc::clone(stage),
-        cluster: Arc::clone(cluster),
-        network: network.clone(),
-        journal: Arc::clone(journal),
+        cluster: Arc::clone(&injector.cluster),
+        network: injector.network.clone(),
+        links: injector.links.clone(),
+        excuses: Arc::clone(&injector.excuses),
+        journal: Arc::clone(&injector.journal),
         random: stage.random("members"),
         next_id: stage.plan.nodes + 1,
     }))
-}
-
-/// What the nodes stored is of no use once it is judged, and large.
-fn remove_data(cluster: &Cluster) {
-    for node in cluster.nodes() {
-        // A disk's goes with the disk.
-        let _ = fs::remove_dir_all(node.spec().data_dir());
-    }
 }

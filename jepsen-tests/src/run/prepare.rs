@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::links::Links;
-use super::nemesis::Fault;
+use super::nemesis::{Fault, Nemesis};
 use super::requirements::{Requirement, faketime};
 use super::{Plan, RunError};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError};
 use crate::config::{NodeSpec, specs};
 use crate::network::Network;
 
 /// Room for a few segments of 64 MiB, the index and snapshots; sparse.
 const DISK_BYTES: u64 = 1 << 30;
+
+/// Room on the disk of a node under the nemesis `disk-full` until a fault takes it:
+/// less than a segment, so that a segment has no room set aside and every write of
+/// the log needs some.
+pub(super) const SCARCE_BYTES: u64 = 48 << 20;
 
 /// Says how far off the clock of the node with files in `dir` is.
 pub(super) fn clock_file(dir: &Path) -> PathBuf {
@@ -40,7 +45,7 @@ pub(super) fn spec(network: Option<&Network>, dir: &Path, id: u64) -> NodeSpec {
     }
 }
 
-pub(super) async fn prepare(plan: &Plan, network: Option<Network>) -> Result<Prepared, RunError> {
+pub(super) fn prepare(plan: &Plan, mut network: Option<Network>) -> Result<Prepared, RunError> {
     let specs = match &network {
         None => specs(&plan.out, plan.nodes),
         Some(network) => (1..=plan.nodes)
@@ -49,25 +54,12 @@ pub(super) async fn prepare(plan: &Plan, network: Option<Network>) -> Result<Pre
     };
     let ids: Vec<u64> = specs.iter().map(|spec| spec.id).collect();
     let mut cluster = Cluster::prepare_at(&plan.out, specs, "")?;
-    let needed = plan.nemesis.requirements();
     for id in &ids {
-        if needed.contains(&Requirement::LoopDisks) {
-            cluster.add_disk(*id, DISK_BYTES)?;
-        }
-        if needed.contains(&Requirement::Faketime) {
-            let library = faketime().map_err(RunError::Requirement)?;
-            let node = cluster.node(*id);
-            let file = clock_file(&node.spec().dir);
-            fs::write(&file, "+0").map_err(RunError::io("writing a clock file"))?;
-            node.set_env("LD_PRELOAD", &library.display().to_string());
-            node.set_env("FAKETIME_TIMESTAMP_FILE", &file.display().to_string());
-            node.set_env("FAKETIME_NO_CACHE", "1");
-            node.set_env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        }
+        equip(&mut cluster, plan.nemesis, *id)?;
     }
-    let links = match &network {
+    let links = match &mut network {
         Some(network) if plan.nemesis.faults().contains(&Fault::Delay) => {
-            Some(Arc::new(Links::start(network, &ids).await?))
+            Some(Arc::new(Links::start(network, &ids)?))
         }
         _ => None,
     };
@@ -76,4 +68,28 @@ pub(super) async fn prepare(plan: &Plan, network: Option<Network>) -> Result<Pre
         network: network.map(|network| Arc::new(Mutex::new(network))),
         links,
     })
+}
+
+/// Gives the node `id` the disk and the clock that the nemesis needs, before its
+/// first start.
+pub(super) fn equip(cluster: &mut Cluster, nemesis: Nemesis, id: u64) -> Result<(), RunError> {
+    let needed = nemesis.requirements();
+    if needed.contains(&Requirement::LoopDisks) {
+        cluster.add_disk(id, DISK_BYTES)?;
+    }
+    if nemesis == Nemesis::DiskFull {
+        let disk = cluster.disk(id);
+        disk.fill(SCARCE_BYTES).map_err(ClusterError::from)?;
+    }
+    if needed.contains(&Requirement::Faketime) {
+        let library = faketime().map_err(RunError::Requirement)?;
+        let node = cluster.node(id);
+        let file = clock_file(&node.spec().dir);
+        fs::write(&file, "+0").map_err(RunError::io("writing a clock file"))?;
+        node.set_env("LD_PRELOAD", &library.display().to_string());
+        node.set_env("FAKETIME_TIMESTAMP_FILE", &file.display().to_string());
+        node.set_env("FAKETIME_NO_CACHE", "1");
+        node.set_env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    }
+    Ok(())
 }

@@ -27,8 +27,13 @@ impl Requirement {
         match self {
             Self::Namespaces => namespaces_missing(),
             Self::LoopDisks => not_root("loop disks").or_else(|| {
-                tool_missing("mkfs.ext4", "e2fsprogs")
-                    .or_else(|| LoopDisk::unavailable().map(|why| format!("no loop disks: {why}")))
+                tools_missing(&[
+                    ("mkfs.ext4", "e2fsprogs"),
+                    ("mount", "mount"),
+                    ("umount", "mount"),
+                    ("losetup", "mount"),
+                ])
+                .or_else(|| LoopDisk::unavailable().map(|why| format!("no loop disks: {why}")))
             }),
             Self::Strace => {
                 not_root("strace").or_else(|| Injection::unavailable().map(str::to_owned))
@@ -52,15 +57,19 @@ fn namespaces_missing() -> Option<String> {
             .map(|why| format!("no network namespaces: {why}"))
     };
     not_root("network namespaces").or_else(|| {
-        [
+        tools_missing(&[
             ("ip", "iproute2"),
             ("nft", "nftables"),
             ("nsenter", "util-linux"),
-        ]
-        .into_iter()
-        .find_map(|(tool, package)| tool_missing(tool, package))
+        ])
         .or_else(|| PROBED.get_or_init(probe).clone())
     })
+}
+
+/// The first of the tools, each given with its package, that is not there.
+fn tools_missing(tools: &[(&str, &str)]) -> Option<String> {
+    let mut tools = tools.iter();
+    tools.find_map(|(tool, package)| tool_missing(tool, package))
 }
 
 fn tool_missing(tool: &str, package: &str) -> Option<String> {
@@ -83,4 +92,18 @@ pub(crate) fn faketime() -> Result<PathBuf, String> {
         .map(|entry| entry.path().join("faketime/libfaketime.so.1"))
         .find(|library| library.is_file())
         .ok_or_else(|| "libfaketime is not there; install the package libfaketime".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_that_is_missing_is_named_with_its_package() {
+        let missing = tools_missing(&[("sh", "dash"), ("no-such-tool", "its-package")]);
+        let said = missing.expect("one is missing");
+        assert!(said.contains("no-such-tool can not be run"), "{said}");
+        assert!(said.contains("install the package its-package"), "{said}");
+        assert_eq!(tools_missing(&[("sh", "dash")]), None);
+    }
 }

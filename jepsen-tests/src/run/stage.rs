@@ -1,18 +1,22 @@
 //! What all clients of a run share.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use huntlog_client::proto::event_service_client::EventServiceClient;
-use huntlog_client::{Client, ClientOptions, ConfigError};
+use huntlog_client::{AppendError, CallError, Client, ClientOptions, ConfigError};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Plan;
+use super::answers::{fault_of_append, fault_of_call, fault_of_status};
+use super::finale::Finding;
 use crate::history::Recorder;
 
 /// How long an append may take over all its attempts: longer than any fault that
@@ -21,6 +25,9 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long one node may take to answer for itself. A node that is dead or cut
 /// off holds a worker up for as long.
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Faults of answers that are kept; the first ones tell.
+const FAULTS: usize = 20;
 
 /// One node, asked for its own answers.
 #[derive(Debug)]
@@ -71,6 +78,8 @@ pub(crate) struct Stage {
     pub(crate) plan: Plan,
     nodes: RwLock<Vec<Arc<NodeClient>>>,
     next_value: AtomicU64,
+    /// What was wrong with answers, each once.
+    faults: Mutex<BTreeSet<String>>,
     stop: watch::Sender<bool>,
 }
 
@@ -98,6 +107,7 @@ impl Stage {
                     .collect::<Result<_, _>>()?,
             ),
             next_value: AtomicU64::new(1),
+            faults: Mutex::default(),
             stop: watch::Sender::new(false),
         }))
     }
@@ -111,6 +121,40 @@ impl Stage {
     pub(crate) fn node(&self, random: &mut SmallRng) -> Arc<NodeClient> {
         let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&nodes[random.random_range(0..nodes.len())])
+    }
+
+    /// All of them.
+    pub(crate) fn nodes(&self) -> Vec<Arc<NodeClient>> {
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        nodes.clone()
+    }
+
+    /// Takes note of what is wrong with the status of a write.
+    pub(crate) fn heard_status<T>(&self, answer: Result<T, Status>) -> Result<T, Status> {
+        answer.inspect_err(|status| self.note(fault_of_status(status)))
+    }
+
+    /// The same of an append by the library.
+    pub(crate) fn heard_append<T>(&self, answer: Result<T, AppendError>) -> Result<T, AppendError> {
+        answer.inspect_err(|error| self.note(fault_of_append(error)))
+    }
+
+    /// The same of any other call by the library.
+    pub(crate) fn heard_call<T>(&self, answer: Result<T, CallError>) -> Result<T, CallError> {
+        answer.inspect_err(|error| self.note(fault_of_call(error)))
+    }
+
+    fn note(&self, fault: Option<String>) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if faults.len() < FAULTS {
+            faults.extend(fault);
+        }
+    }
+
+    /// What was wrong with answers so far.
+    pub(crate) fn wrong_answers(&self) -> Vec<Finding> {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.iter().cloned().map(Finding::Answer).collect()
     }
 
     /// From now on `new` is asked as well, and `old` is not.
@@ -156,6 +200,14 @@ impl Pace {
         let mut interval = interval(period.max(Duration::from_micros(100)));
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self(interval)
+    }
+
+    /// This turn was for `ops` operations, and is followed by as long a pause.
+    pub(crate) fn took(&mut self, ops: usize) {
+        let ops = u32::try_from(ops).unwrap_or(u32::MAX);
+        if ops > 1 {
+            self.0.reset_after(self.0.period() * ops);
+        }
     }
 
     /// Waits for the next turn; false once there is none.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use huntlog_jepsen::Cluster;
+use huntlog_jepsen::{Cluster, ClusterError};
 
 use crate::support::{copy_dir, ended};
 
@@ -11,7 +11,7 @@ async fn a_port_that_is_taken_is_named() {
     let mut cluster = Cluster::prepare(1, "").expect("files");
     let address = cluster.nodes()[0].spec().client_address();
     let _holder = std::net::TcpListener::bind(&address).expect("a free address");
-    cluster.start_all().expect("started");
+    cluster.node(1).start().expect("started");
     assert_eq!(ended(cluster.node(1)).await, 3);
     let log = cluster.node(1).log();
     assert!(
@@ -29,6 +29,17 @@ async fn an_unknown_key_is_named_with_a_suggestion() {
     assert!(
         log.contains("heartbeet_ms") && log.contains("heartbeat_ms"),
         "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_ends_at_once_is_not_waited_for() {
+    let mut cluster = Cluster::prepare(1, "[raft]\nheartbeet_ms = 50\n").expect("files");
+    cluster.start_all().expect("started");
+    let error = cluster.wait_ready().await.expect_err("it ends");
+    assert!(
+        matches!(&error, ClusterError::Ended { node: 1, log } if log.contains("heartbeat_ms")),
+        "{error}"
     );
 }
 

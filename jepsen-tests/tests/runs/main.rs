@@ -1,7 +1,7 @@
 //! The command line: what it refuses, and that a run leaves nothing behind.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -84,6 +84,12 @@ fn unknown_names_are_answered_with_the_known_ones() {
 }
 
 #[test]
+fn a_table_of_no_runs_is_wrong_usage() {
+    let said = refused(&["matrix", "--times", "0", "--out", "x"], 2);
+    assert!(said.contains("--times"), "{said}");
+}
+
+#[test]
 fn what_comes_between_nodes_needs_namespaces() {
     let dir = TempDir::new().expect("a directory");
     let output = run(
@@ -160,46 +166,57 @@ fn a_run_without_faults_is_valid_and_leaves_its_files() {
     assert_eq!(checked.status.code(), Some(0), "{}", said(&checked));
 }
 
-/// The namespaces, and the mounts under `out`.
-fn left_of(pid: u32, out: &Path) -> Vec<String> {
+/// The namespaces and locks, the mounts under `dir`, and the data of nodes there.
+fn left_of(pid: u32, dir: &Path) -> Vec<String> {
     let prefix = format!("huntlog-jepsen-{pid}-");
-    let namespaces = fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    let names = namespaces.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let entries = ["/run/netns", "/run"].into_iter().flat_map(fs::read_dir);
+    let names = entries.flatten().flatten().map(|entry| entry.file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
     let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
-    let out = out.display().to_string();
+    let path = dir.display().to_string();
     let mounts = mounts
         .lines()
-        .filter(|line| line.contains(&out))
+        .filter(|line| line.contains(&path))
         .map(str::to_owned);
+    let data = (1..=3).map(|node| dir.join(format!("run/node{node}/data")));
+    let data = data.filter(|data| data.exists());
+    let temporary = fs::read_dir(temporary(dir)).into_iter().flatten().flatten();
     names
         .filter(|name| name.starts_with(&prefix))
         .chain(mounts)
+        .chain(data.map(|data| data.display().to_string()))
+        .chain(temporary.map(|entry| entry.path().display().to_string()))
         .collect()
 }
 
-#[test]
-fn an_interrupted_run_leaves_nothing_behind() {
+/// Where a run's disks are.
+fn temporary(dir: &Path) -> PathBuf {
+    dir.join("temporary")
+}
+
+/// Starts a run that goes on for minutes, waits until `begun`, stops it, and
+/// looks for what it has left.
+#[expect(clippy::print_stdout, reason = "what was not tested is said")]
+fn interrupted_when(begun: impl Fn(u32, &Path) -> bool) {
     if !geteuid().is_root() {
         println!("skipped: network namespaces need root");
         return;
     }
     let dir = TempDir::new().expect("a directory");
-    let running = run(dir.path(), 600, &["--nemesis", "power-cut"])
+    fs::create_dir(temporary(dir.path())).expect("made");
+    let mut running = run(dir.path(), 600, &["--nemesis", "power-cut"])
+        .env("TMPDIR", temporary(dir.path()))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
     let pid = running.id();
-    let log = dir.path().join("run/node3/node.log");
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !log.exists() {
-        assert!(Instant::now() < deadline, "the nodes start");
-        std::thread::sleep(Duration::from_millis(20));
+    while !begun(pid, dir.path()) {
+        assert!(Instant::now() < deadline, "it begins");
+        assert!(running.try_wait().expect("a child").is_none(), "it goes on");
+        std::thread::sleep(Duration::from_millis(2));
     }
-    assert!(
-        left_of(pid, dir.path()).len() >= 4,
-        "namespaces and disks are there"
-    );
     let id = Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("not 0");
     kill_process(id, Signal::INT).expect("told to stop");
     let output = running.wait_with_output().expect("a child of ours");
@@ -215,6 +232,26 @@ fn an_interrupted_run_leaves_nothing_behind() {
             "{process:?}"
         );
     }
+}
+
+#[test]
+fn an_interrupted_run_leaves_nothing_behind() {
+    interrupted_when(|pid, dir| {
+        dir.join("run/node3/node.log").exists() && left_of(pid, dir).len() >= 4
+    });
+}
+
+#[test]
+fn one_that_is_interrupted_while_it_finds_out_what_it_may_leaves_nothing_behind() {
+    interrupted_when(|_, dir| {
+        let mut disks = fs::read_dir(temporary(dir)).expect("readable");
+        disks.next().is_some() && !dir.join("run").exists()
+    });
+}
+
+#[test]
+fn one_that_is_interrupted_while_it_makes_its_network_leaves_nothing_behind() {
+    interrupted_when(|pid, dir| dir.join("run").exists() && !left_of(pid, dir).is_empty());
 }
 
 /// The whole harness, proved: a cluster that loses what it has acknowledged is

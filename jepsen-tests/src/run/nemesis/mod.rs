@@ -2,12 +2,15 @@
 //! by the run's seed, held for a while, healed.
 
 mod disks;
+mod effects;
+mod expected;
 mod faults;
 mod partitions;
 mod processes;
+mod victims;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
 use rand::RngExt as _;
@@ -16,13 +19,15 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+pub(crate) use expected::{MEMBER_LEAVES, MEMBERS_CHANGE};
 pub(crate) use faults::{Fault, FaultError};
 
+use super::excuses::Excuses;
 use super::finale::Finding;
 use super::journal::Journal;
 use super::requirements::Requirement;
 use super::stage::Stage;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError};
 use crate::history::{self, Phase};
 use crate::network::Network;
 use faults::Injected;
@@ -157,15 +162,16 @@ pub(crate) struct Injector {
     pub(crate) cluster: Arc<Mutex<Cluster>>,
     pub(crate) network: Option<Arc<std::sync::Mutex<Network>>>,
     pub(crate) links: Option<Arc<super::links::Links>>,
+    pub(crate) excuses: Arc<Excuses>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) random: SmallRng,
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl Injector {
     /// Injects one fault after another until `end`, by which all are healed.
     pub(crate) async fn run(mut self, end: Instant) -> Vec<Finding> {
         let faults = self.stage.plan.nemesis.faults();
-        let mut findings = Vec::new();
         while !faults.is_empty() {
             let quiet = Duration::from_millis(self.random.random_range(QUIET_MS));
             let fault = faults[self.random.random_range(0..faults.len())];
@@ -174,49 +180,81 @@ impl Injector {
                 break;
             }
             sleep(quiet).await;
-            if let Err(error) = self.one(fault, hold, &mut findings).await {
-                self.journal.note(format!("{fault:?}: {error}"));
-                findings.push(Finding::Harness(format!("{fault:?}: {error}")));
-                // Whatever half of it holds is taken back before the next.
-                if let Err(error) = self.heal_everything().await {
-                    findings.push(Finding::Harness(format!("healing: {error}")));
-                    break;
+            self.look(&[]).await;
+            match self.one(fault, hold).await {
+                Ok(()) => continue,
+                // Between two leaders there is none to hit.
+                Err(FaultError::NoTarget(why)) => self.did_not_land(fault, &why),
+                Err(FaultError::Cluster(late @ ClusterError::Timeout { .. })) => {
+                    self.find(Finding::NotLive(format!("{}: {late}", fault.name())));
                 }
+                Err(error) => self.find(Finding::Harness(format!("{}: {error}", fault.name()))),
+            }
+            // Whatever half of it holds is taken back before the next.
+            if !self.healed().await {
+                break;
             }
         }
         tokio::time::sleep_until(end).await;
-        if let Err(error) = self.heal_everything().await {
-            findings.push(Finding::Harness(format!("healing: {error}")));
-        }
-        findings
+        self.look(&[]).await;
+        self.healed().await;
+        self.findings
     }
 
-    async fn one(
-        &mut self,
-        fault: Fault,
-        hold: Duration,
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), FaultError> {
-        let injected = match self.inject(fault).await {
-            Ok(injected) => injected,
-            // Between two leaders there is none to hit.
-            Err(FaultError::NoTarget(why)) => {
-                self.journal
-                    .note(format!("{} did not land: {why}", fault.name()));
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        self.record(
-            fault,
-            Phase::Start,
-            &injected.nodes,
-            injected.detail.clone(),
-        );
+    async fn one(&mut self, fault: Fault, hold: Duration) -> Result<(), FaultError> {
+        let since = SystemTime::now();
+        let until = Instant::now() + hold;
+        let injected = self.inject(fault).await?;
         let nodes = injected.nodes.clone();
-        let told = self.hold_and_heal(fault, injected, hold, findings).await?;
-        self.record(fault, Phase::Stop, &nodes, told);
+        self.excuses.begin(&nodes, fault.expected(), since);
+        let landed = self.has_effect(&injected, until).await?;
+        if landed {
+            self.record(fault, Phase::Start, &nodes, injected.detail.clone());
+            self.hold(&injected, until).await?;
+        }
+        self.look(&nodes).await;
+        let told = self.heal(injected).await;
+        self.excuses.end(&nodes, fault.expected());
+        let told = told?;
+        match landed {
+            true => self.record(fault, Phase::Stop, &nodes, told),
+            false => self.did_not_land(fault, &format!("nothing shows it on {nodes:?}")),
+        }
         Ok(())
+    }
+
+    fn did_not_land(&self, fault: Fault, why: &str) {
+        self.journal
+            .note(format!("{} did not land: {why}", fault.name()));
+    }
+
+    fn find(&mut self, finding: Finding) {
+        self.journal.note(finding.to_string());
+        self.findings.push(finding);
+    }
+
+    /// Finds nodes that have ended since the last look in a way that nothing
+    /// explains, and starts those of them again that no fault holds.
+    async fn look(&mut self, held: &[u64]) {
+        let cluster = Arc::clone(&self.cluster);
+        let mut cluster = cluster.lock().await;
+        for node in cluster.nodes_mut() {
+            let id = node.spec().id;
+            let Some(status) = node.take_own_end() else {
+                continue;
+            };
+            if self.excuses.explain_end(id, status) {
+                self.journal.note(format!("node {id} has ended: {status}"));
+            } else {
+                self.find(Finding::Ended(format!("node {id}: {status}")));
+            }
+            if !held.contains(&id)
+                && node.has_ended()
+                && let Err(error) = node.start()
+            {
+                self.find(Finding::Harness(format!("starting node {id}: {error}")));
+            }
+        }
     }
 
     fn record(&self, fault: Fault, phase: Phase, nodes: &[u64], detail: Option<String>) {
@@ -236,6 +274,15 @@ impl Injector {
         });
     }
 
+    /// Lets everything go that any fault can hold; whether that worked.
+    async fn healed(&mut self) -> bool {
+        let healed = self.heal_everything().await;
+        if let Err(error) = &healed {
+            self.find(Finding::Harness(format!("healing: {error}")));
+        }
+        healed.is_ok()
+    }
+
     /// Lets everything go that any fault can hold.
     async fn heal_everything(&mut self) -> Result<(), FaultError> {
         self.set_rules(&[])?;
@@ -243,9 +290,7 @@ impl Injector {
             links.set(Duration::ZERO, Duration::ZERO);
         }
         let mut cluster = self.cluster.lock().await;
-        let ids: Vec<u64> = cluster.nodes().iter().map(|node| node.spec().id).collect();
-        for id in ids {
-            let node = cluster.node(id);
+        for node in cluster.nodes_mut() {
             node.resume()?;
             if node.has_ended() {
                 node.start()?;

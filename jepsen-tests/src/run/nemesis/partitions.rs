@@ -38,11 +38,17 @@ impl Injector {
                 _ => Err(FaultError::Unprepared),
             };
         };
-        if let Some(links) = &self.links {
-            links.cut(rules);
-        }
         let network = network.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(network.set_rules(rules)?)
+    }
+
+    /// How many frames the rules have dropped that hold now.
+    pub(super) fn dropped_frames(&self) -> Result<u64, FaultError> {
+        let Some(network) = &self.network else {
+            return Ok(0);
+        };
+        let network = network.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(network.dropped_frames()?)
     }
 
     async fn others(&self, than: u64) -> Vec<u64> {
@@ -114,6 +120,8 @@ impl Injector {
 
     pub(super) async fn flap(&mut self) -> Result<Injected, FaultError> {
         let leader = self.leader().await?;
+        let others = self.others(leader).await;
+        self.set_rules(&between(&[leader], &others))?;
         Ok(Injected {
             hold: Hold::Flapping,
             ..Injected::of(vec![leader])
@@ -123,12 +131,11 @@ impl Injector {
     pub(super) async fn keep_flapping(
         &mut self,
         node: u64,
-        hold: Duration,
+        until: Instant,
     ) -> Result<(), FaultError> {
-        let end = Instant::now() + hold;
         let others = self.others(node).await;
-        while Instant::now() < end {
-            for rules in [between(&[node], &others), Vec::new()] {
+        while Instant::now() < until {
+            for rules in [Vec::new(), between(&[node], &others)] {
                 self.set_rules(&rules)?;
                 sleep(Duration::from_millis(self.random.random_range(FLAP_MS))).await;
             }

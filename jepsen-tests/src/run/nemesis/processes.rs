@@ -1,13 +1,16 @@
 //! Faults of processes and of their clocks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
 use tokio::time::timeout;
 
+use super::super::finale::Finding;
 use super::super::prepare::clock_file;
 use super::Injector;
-use super::faults::{FaultError, Hold, Injected, Who};
+use super::faults::{FaultError, Hold, Injected};
+use super::victims::Who;
 
 /// How long a node may take to stop in good order.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -51,18 +54,9 @@ impl Injector {
         Ok(())
     }
 
-    pub(super) async fn start(&self, nodes: &[u64]) -> Result<(), FaultError> {
-        let mut cluster = self.cluster.lock().await;
-        for id in nodes {
-            if let Some(node) = cluster.find(*id).filter(|node| !node.runs()) {
-                node.start()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts those again that have ended by themselves, and tells which.
-    pub(super) async fn restart_ended(&self, nodes: &[u64]) -> Result<Option<String>, FaultError> {
+    /// Starts those that do not run; tells which had ended, of those that were
+    /// replaced meanwhile none.
+    pub(super) async fn start(&self, nodes: &[u64]) -> Result<Option<String>, FaultError> {
         let mut cluster = self.cluster.lock().await;
         let mut ended = Vec::new();
         for id in nodes {
@@ -84,7 +78,11 @@ impl Injector {
         } else {
             self.follower().await?
         };
-        let seconds: i64 = self.random.random_range(-3_600..3_600);
+        let minutes: i32 = self.random.random_range(1..60);
+        let seconds = match self.random.random_bool(0.5) {
+            true => minutes * 60,
+            false => -minutes * 60,
+        };
         let dir = self.cluster.lock().await.dir().join(format!("node{node}"));
         let file = clock_file(&dir);
         if !file.exists() {
@@ -96,27 +94,48 @@ impl Injector {
             .map_err(FaultError::io("setting a clock wrong"))?;
         Ok(Injected {
             detail: Some(format!("by {seconds} s")),
-            hold: Hold::Clock(file),
+            hold: Hold::Clock(file, seconds),
             ..Injected::of(vec![node])
         })
     }
 
     /// Stops every node in good order and starts it again, one after another.
-    pub(super) async fn restart_all(&mut self) -> Result<Injected, FaultError> {
-        let nodes = self.running().await;
-        for id in &nodes {
-            let mut cluster = self.cluster.lock().await;
+    pub(super) async fn restart_all(&mut self) -> Injected {
+        Injected {
+            hold: Hold::Restarting,
+            ..Injected::of(self.running().await)
+        }
+    }
+
+    /// Stops and starts them. One that takes too long does not hold the others up.
+    pub(super) async fn restart_each(&mut self, nodes: &[u64]) -> Result<(), FaultError> {
+        let cluster = Arc::clone(&self.cluster);
+        for id in nodes {
+            let mut cluster = cluster.lock().await;
             let Some(node) = cluster.find(*id) else {
                 continue;
             };
-            match timeout(STOP_LIMIT, node.stop()).await {
-                Ok(stopped) => drop(stopped?),
-                Err(_) => return Err(FaultError::NoTarget(format!("node {id} does not stop"))),
+            match timeout(STOP_LIMIT, node.stop()).await.ok().transpose()? {
+                Some(None) => {}
+                Some(Some(status)) if status.success() => {}
+                Some(Some(status)) => self
+                    .findings
+                    .push(Finding::Ended(format!("node {id}, told to stop: {status}"))),
+                None => {
+                    self.find(Finding::NotLive(format!(
+                        "node {id} does not stop within {} s of SIGTERM",
+                        STOP_LIMIT.as_secs()
+                    )));
+                    node.kill().await?;
+                }
             }
             node.start()?;
-            cluster.wait_ready().await?;
+            if let Err(late) = cluster.wait_ready().await {
+                let what = format!("after the restart of node {id}: {late}");
+                self.find(Finding::NotLive(what));
+            }
         }
-        Ok(Injected::of(nodes))
+        Ok(())
     }
 
     pub(super) async fn transfer(&mut self) -> Result<Injected, FaultError> {

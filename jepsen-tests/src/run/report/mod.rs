@@ -5,6 +5,7 @@ mod page;
 mod plot;
 mod timeline;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::Path;
@@ -17,6 +18,7 @@ use super::workload::Workload;
 use super::{Plan, RunError};
 use crate::check::{Judgement, Minimum, Verdict};
 use crate::history::History;
+pub use timeline::Spread;
 use timeline::{Latency, Window};
 
 /// What a run comes to.
@@ -54,12 +56,18 @@ pub struct Summary {
     pub outcome: Outcome,
     /// What was needed for a verdict.
     pub minimum: Minimum,
+    /// And of each kind of operation.
+    pub minimum_of_kinds: BTreeMap<&'static str, u64>,
     /// What the history comes to.
     pub judgement: Judgement,
     /// What else was wrong.
     pub findings: Vec<Finding>,
     /// Of the acknowledged writes.
     pub latency: Latency,
+    /// From the beginning of a fault until writes are acknowledged.
+    pub recovery: Option<Spread>,
+    /// The same from its end.
+    pub healing: Option<Spread>,
     /// Each fault, with how long writes were not acknowledged.
     pub windows: Vec<Window>,
 }
@@ -79,6 +87,7 @@ impl Summary {
             Verdict::NoVerdict => Outcome::NoVerdict,
             Verdict::Valid => Outcome::Valid,
         };
+        let windows = timeline::windows(history);
         Self {
             workload: plan.workload,
             nemesis: plan.nemesis,
@@ -89,10 +98,13 @@ impl Summary {
             namespaces: plan.namespaces,
             outcome,
             minimum: plan.minimum(),
+            minimum_of_kinds: plan.minimum_of_kinds(),
             judgement,
             findings,
             latency: timeline::latency(history),
-            windows: timeline::windows(history),
+            recovery: Spread::of(windows.iter().map(|window| window.recovery_ms)),
+            healing: Spread::of(windows.iter().map(|window| window.healing_ms)),
+            windows,
         }
     }
 

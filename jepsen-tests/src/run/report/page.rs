@@ -32,7 +32,7 @@ fn write(page: &mut String, summary: &Summary, svg: &str) -> std::fmt::Result {
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{workload} under {nemesis}</title>\
          <style>{STYLE}</style><h1>{workload} under {nemesis}: <span class=\"{class}\">{outcome}</span></h1>\
          <p>{} nodes {}, {} operations a second offered for {} s, seed {}. Repeat with<br>\
-         <code>huntlog-jepsen run --workload {workload} --nemesis {nemesis} --nodes {} --rate {} --time {} --seed {} --out DIR</code></p>",
+         <code>huntlog-jepsen run --workload {workload} --nemesis {nemesis} --nodes {} --rate {} --time {} --seed {}{} --out DIR</code></p>",
         summary.nodes,
         if summary.namespaces {
             "in network namespaces"
@@ -46,6 +46,11 @@ fn write(page: &mut String, summary: &Summary, svg: &str) -> std::fmt::Result {
         summary.rate,
         summary.time_s,
         summary.seed,
+        if summary.namespaces {
+            ""
+        } else {
+            " --loopback"
+        },
     )?;
     page.push_str(svg);
     wrong(page, summary)?;
@@ -81,7 +86,7 @@ fn operations(page: &mut String, summary: &Summary) -> std::fmt::Result {
         page,
         "<h2>Operations</h2><p>Acknowledged writes took {:.1} ms (median), {:.1} ms (p99), {:.0} ms at most. \
          A verdict needs {} ok operations and {} faults.</p>\
-         <table><tr><th>operation<th>ok<th>failed<th>unknown",
+         <table><tr><th>operation<th>ok<th>needed<th>failed<th>unknown",
         latency.p50_ms,
         latency.p99_ms,
         latency.max_ms,
@@ -91,9 +96,14 @@ fn operations(page: &mut String, summary: &Summary) -> std::fmt::Result {
     for (f, outcomes) in &summary.judgement.counts.ops {
         write!(
             page,
-            "<tr><td>{}<td>{}<td>{}<td>{}",
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}",
             escaped(f),
             outcomes.ok,
+            summary
+                .minimum_of_kinds
+                .get(f.as_str())
+                .copied()
+                .unwrap_or_default(),
             outcomes.fail,
             outcomes.info
         )?;
@@ -103,22 +113,39 @@ fn operations(page: &mut String, summary: &Summary) -> std::fmt::Result {
 }
 
 fn faults(page: &mut String, summary: &Summary) -> std::fmt::Result {
+    page.push_str("<h2>Faults</h2>");
+    for (what, spread) in [("began", summary.recovery), ("was healed", summary.healing)] {
+        if let Some(spread) = spread {
+            write!(
+                page,
+                "<p>After a fault {what}, a write was acknowledged within {} ms (median), {} ms at most; after {} never.</p>",
+                spread.median_ms, spread.max_ms, spread.never
+            )?;
+        }
+    }
     page.push_str(
-        "<h2>Faults</h2><table><tr><th>fault<th>nodes<th>from, s<th>to, s<th>longest without an acknowledged write, ms",
+        "<table><tr><th>fault<th>nodes<th>from, s<th>to, s<th>longest without an acknowledged write, ms\
+         <th>first write that began in it acknowledged after, ms<th>first write acknowledged after its end, ms",
     );
     for window in &summary.windows {
         write!(
             page,
-            "<tr><td>{}<td>{:?}<td>{:.1}<td>{:.1}<td>{}",
+            "<tr><td>{}<td>{:?}<td>{:.1}<td>{:.1}<td>{}<td>{}<td>{}",
             escaped(&window.fault),
             window.nodes,
             window.start_s,
             window.stop_s,
-            window.silence_ms
+            window.silence_ms,
+            time(window.recovery_ms),
+            time(window.healing_ms)
         )?;
     }
     page.push_str("</table>");
     Ok(())
+}
+
+fn time(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "never".to_owned(), |ms| ms.to_string())
 }
 
 /// As it is called on the command line.

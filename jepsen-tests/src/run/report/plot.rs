@@ -162,6 +162,8 @@ mod tests {
             start_s,
             stop_s: start_s + 2.0,
             silence_ms: 700,
+            recovery_ms: Some(650),
+            healing_ms: Some(40),
         };
         let svg = draw(&vec![second; 20], &[window(3.0), window(9.0)]).expect("drawn");
         assert!(svg.starts_with("<svg"));

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use huntlog_client::proto::event_outcome::Outcome;
 use huntlog_client::proto::{
@@ -11,11 +12,11 @@ use huntlog_client::proto::{
 use huntlog_client::{Client, Producer, event};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::super::finale::{DEADLINE, Finding};
+use super::super::finale::Finding;
 use super::super::stage::{Pace, Stage};
+use super::clients::Clients;
 use super::{SetupError, enough_ops, unacknowledged, workers};
 use crate::history::{self, Claim, Op, Who};
 
@@ -24,6 +25,9 @@ const PLAYERS: u32 = 8;
 const TREASURES: usize = 20;
 /// Treasures can be won by one player, by two, by three.
 const LIMITS: usize = 3;
+
+/// Between two attempts to ask for the winners at the end.
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// Groups of players that go from hunt to hunt.
 #[derive(Debug)]
@@ -100,7 +104,7 @@ impl Claims {
     pub(super) async fn start(
         &self,
         stage: &Arc<Stage>,
-        tasks: &mut JoinSet<()>,
+        clients: &mut Clients,
     ) -> Result<(), SetupError> {
         let session = stage.client.session("setup-claim").await?;
         let hunts: Vec<&String> = self.groups.iter().flat_map(|group| &*group.hunts).collect();
@@ -123,25 +127,29 @@ impl Claims {
                 let hunts = Arc::clone(&group.hunts);
                 let begun = Arc::clone(&group.begun);
                 let pace = Pace::new(self.rate, claimants);
-                tasks.spawn(claimant.run(player, hunts, begun, pace));
+                let name = claimant.name.clone();
+                clients.spawn(name, claimant.run(player, hunts, begun, pace));
             }
         }
         Ok(())
     }
 
     /// Asks who has won each treasure that anybody can have claimed.
-    pub(super) async fn drain(&self, stage: &Stage) -> Vec<Finding> {
+    pub(super) async fn drain(&self, stage: &Stage, deadline: Instant) -> Vec<Finding> {
         let mut clients: Vec<history::Client> =
             (0..TREASURES).map(|_| stage.recorder.client()).collect();
         for group in &self.groups {
             let begun = group.begun.load(Ordering::Relaxed);
             for hunt in group.hunts.iter().take(begun) {
-                let deadline = Instant::now() + DEADLINE;
-                while !ask_all(&mut clients, &stage.client, hunt).await {
-                    if Instant::now() > deadline {
-                        let what = format!("nobody says who has won the treasures of {hunt}");
-                        return vec![Finding::NotLive(what)];
+                let asked = async {
+                    while !ask_all(&mut clients, stage, hunt).await {
+                        sleep(PAUSE).await;
                     }
+                };
+                if timeout_at(deadline, asked).await.is_err() {
+                    let what =
+                        format!("after healing, nobody says who has won the treasures of {hunt}");
+                    return vec![Finding::NotLive(what)];
                 }
             }
         }
@@ -150,7 +158,7 @@ impl Claims {
 }
 
 /// Asks once for all treasures of a hunt; false when nobody answered.
-async fn ask_all(clients: &mut [history::Client], client: &Client, hunt: &str) -> bool {
+async fn ask_all(clients: &mut [history::Client], stage: &Stage, hunt: &str) -> bool {
     let who = |number| Who {
         key: format!("{hunt}/{}", treasure(number)),
         winners: None,
@@ -160,7 +168,7 @@ async fn ask_all(clients: &mut [history::Client], client: &Client, hunt: &str) -
         .enumerate()
         .map(|(number, client)| client.invoke(Op::Who(who(number))))
         .collect();
-    let answer = get(client, hunt).await;
+    let answer = stage.heard_call(get(&stage.client, hunt).await);
     for (number, open) in open.into_iter().enumerate() {
         match &answer {
             Ok(hunt) => open.ok(Op::Who(Who {
@@ -225,7 +233,8 @@ impl Claimant {
         if self.session.is_none() {
             let name = format!("{}-{}", self.name, self.openings);
             self.openings += 1;
-            self.session = Some(self.stage.client.session(&name).await.ok()?);
+            let opened = self.stage.client.session(&name).await;
+            self.session = Some(self.stage.heard_call(opened).ok()?);
         }
         self.session.as_ref()
     }
@@ -247,7 +256,7 @@ impl Claimant {
             Ok(ticket) => ticket.await,
             Err(error) => Err(error),
         };
-        let failed = match answer {
+        let failed = match self.stage.heard_append(answer) {
             Ok(appended) => {
                 let outcome = appended
                     .outcomes
@@ -287,7 +296,7 @@ impl Claimant {
             winners: None,
         };
         let open = self.client.invoke(Op::Who(who.clone()));
-        match get(&node.client, hunt).await {
+        match self.stage.heard_call(get(&node.client, hunt).await) {
             Ok(hunt) => {
                 who.winners = Some(winners(&hunt, number));
                 open.ok(Op::Who(who));

@@ -5,14 +5,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use huntlog_client::Producer;
-use huntlog_client::proto::{AppendRequest, Batch};
+use huntlog_client::proto::{self, AppendRequest};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use tokio::task::JoinSet;
 
 use super::super::stage::{Pace, Stage};
-use super::keys::{Key, Keys, Lane, Place, value_event};
-use super::{SetupError, accepted, enough_ops, unacknowledged, workers};
+use super::batch::{BATCH_MAX, Batch, events};
+use super::clients::Clients;
+use super::key::{Key, Place};
+use super::keys::{Keys, Lane};
+use super::{SetupError, enough_ops, workers};
 use crate::history::{Append, Client, Op};
 
 /// Keys that are in use at once.
@@ -38,21 +40,22 @@ impl Log {
     pub(super) async fn start(
         &self,
         stage: &Arc<Stage>,
-        tasks: &mut JoinSet<()>,
+        clients: &mut Clients,
     ) -> Result<(), SetupError> {
-        self.keys.start(stage, tasks).await?;
+        self.keys.start(stage, clients).await?;
         let workers = workers(self.rate);
         for number in 0..workers {
             let worker = Worker {
                 stage: Arc::clone(stage),
-                client: stage.recorder.client(),
+                clients: (0..BATCH_MAX).map(|_| stage.recorder.client()).collect(),
                 random: stage.random(&format!("log-{number}")),
                 name: format!("p{number}"),
                 openings: 0,
                 session: None,
             };
             let pace = Pace::new(self.rate, workers);
-            tasks.spawn(worker.run(self.keys.lane(number), pace));
+            let name = worker.name.clone();
+            clients.spawn(name, worker.run(self.keys.lane(number), pace));
         }
         Ok(())
     }
@@ -60,7 +63,8 @@ impl Log {
 
 struct Worker {
     stage: Arc<Stage>,
-    client: Client,
+    /// As many as a batch has values; the first reads as well.
+    clients: Vec<Client>,
     random: SmallRng,
     name: String,
     openings: u32,
@@ -70,33 +74,63 @@ struct Worker {
 /// A producer, and what was acknowledged to it lately.
 struct Session {
     producer: Producer,
-    acknowledged: VecDeque<Append>,
+    acknowledged: VecDeque<Vec<Append>>,
     last: u64,
 }
 
 impl Worker {
     async fn run(mut self, lane: Arc<Lane>, mut pace: Pace) {
         while pace.next(&self.stage).await {
-            let Some(key) = lane.next() else {
+            let turn = self.random.random_range(0..100);
+            let count = match turn {
+                35.. => self.batch_size(),
+                _ => 1,
+            };
+            let Some(key) = lane.next(count) else {
                 return;
             };
-            match (self.random.random_range(0..100), key.known()) {
-                (0..15, known) => self.read(&key, known).await,
-                (15..25, Some(known)) => {
-                    let node = self.stage.node(&mut self.random);
-                    key.stale_read(&mut self.client, &node.client, node.id, known)
-                        .await;
+            match turn {
+                0..15 => self.read(&key).await,
+                15..25 => self.stale_read(&key).await,
+                25..35 => self.resend(&mut pace).await,
+                _ => {
+                    self.append(&key, count).await;
+                    pace.took(count);
                 }
-                (25..35, _) => self.resend().await,
-                _ => self.append(&key).await,
             }
         }
     }
 
-    async fn read(&mut self, key: &Key, known: Option<Place>) {
+    /// One value more often than not, so that not all wait for large batches.
+    fn batch_size(&mut self) -> usize {
+        match self.random.random_range(0..4) {
+            0 => self.random.random_range(2..=BATCH_MAX),
+            _ => 1,
+        }
+    }
+
+    /// Where a read begins: near the end as a rule, and now and then it is whole.
+    fn start(&mut self, known: Option<Place>) -> Option<Place> {
+        known.filter(|_| self.random.random_range(0..4) > 0)
+    }
+
+    async fn read(&mut self, key: &Key) {
         let node = self.stage.node(&mut self.random);
-        key.read(&mut self.client, &node.client, Some(node.id), known)
-            .await;
+        let from = self.start(key.known());
+        let client = &mut self.clients[0];
+        let read = key.read(client, &node.client, Some(node.id), from).await;
+        // What came of it is in the history.
+        let _ = self.stage.heard_call(read);
+    }
+
+    async fn stale_read(&mut self, key: &Key) {
+        let node = self.stage.node(&mut self.random);
+        let known = key.known();
+        let from = self.start(known);
+        let client = &mut self.clients[0];
+        let read = key.stale_read(client, &node, from, known).await;
+        // As above.
+        let _ = self.stage.heard_call(read);
     }
 
     /// The session, opened under a new name after one of its batches failed or
@@ -105,7 +139,8 @@ impl Worker {
         if self.session.is_none() {
             let name = format!("{}-{}", self.name, self.openings);
             self.openings += 1;
-            let producer = self.stage.client.session(&name).await.ok()?;
+            let opened = self.stage.client.session(&name).await;
+            let producer = self.stage.heard_call(opened).ok()?;
             self.session = Some(Session {
                 producer,
                 acknowledged: VecDeque::new(),
@@ -115,58 +150,52 @@ impl Worker {
         self.session.as_mut()
     }
 
-    async fn append(&mut self, key: &Key) {
-        let v = self.stage.value();
-        let Some(session) = self.session().await else {
+    /// Appends a batch of `count` new values.
+    async fn append(&mut self, key: &Key, count: usize) {
+        if self.session().await.is_none() {
             return;
-        };
-        let mut append = Append {
+        }
+        let session = self.session.as_mut().expect("just opened");
+        let seq = session.last + 1;
+        let append = |_| Append {
             key: key.name.clone(),
             producer: session.producer.session().to_owned(),
-            seq: session.last + 1,
-            v,
+            seq,
+            v: self.stage.value(),
             epoch: None,
-            batch: None,
+            batch: (count > 1).then_some(count as u64),
             offset: None,
         };
-        let session = self.session.as_mut().expect("just opened");
-        let open = self.client.invoke(Op::Append(append.clone()));
-        let event = value_event(&key.name, v);
-        let submitted = session
-            .producer
-            .append_at(append.seq, vec![event], Vec::new());
-        let answer = match submitted.await {
+        let appends: Vec<Append> = (0..count).map(append).collect();
+        let events = events(&appends);
+        let batch = Batch::invoke(&mut self.clients, appends, Op::Append);
+        let answer = match session.producer.append_at(seq, events, Vec::new()).await {
             Ok(ticket) => ticket.await,
             Err(error) => Err(error),
         };
-        match answer {
-            Ok(appended) => match accepted(appended.outcomes.as_ref()) {
-                Some(accepted) => {
-                    let place = Place::of(accepted);
-                    append.offset = Some(place.in_key);
-                    session.last = append.seq;
-                    session.acknowledged.push_back(append.clone());
-                    if session.acknowledged.len() > RESENT_AMONG {
-                        session.acknowledged.pop_front();
-                    }
-                    open.ok(Op::Append(append));
-                    key.note(place);
-                }
-                None => {
-                    open.info(format!("answered {:?}", appended.outcomes));
+        match self.stage.heard_append(answer) {
+            Ok(appended) => {
+                let Some((appends, last)) = batch.answered(appended.outcomes.as_ref()) else {
                     self.session = None;
+                    return;
+                };
+                session.last = seq;
+                session.acknowledged.push_back(appends);
+                if session.acknowledged.len() > RESENT_AMONG {
+                    session.acknowledged.pop_front();
                 }
-            },
+                key.note(last);
+            }
             Err(error) => {
-                unacknowledged(open, &error);
+                batch.unacknowledged(&error);
                 self.session = None;
             }
         }
     }
 
-    /// Sends an acknowledged batch once more, to any node, as a network does that
-    /// delivers twice.
-    async fn resend(&mut self) {
+    /// Sends an acknowledged batch once more, whole, to any node, as a network does
+    /// that delivers twice.
+    async fn resend(&mut self, pace: &mut Pace) {
         let Some(session) = &self.session else {
             return;
         };
@@ -174,32 +203,28 @@ impl Worker {
             return;
         }
         let chosen = self.random.random_range(0..session.acknowledged.len());
-        let mut append = session.acknowledged[chosen].clone();
-        append.offset = None;
+        let mut appends = session.acknowledged[chosen].clone();
+        for append in &mut appends {
+            append.offset = None;
+        }
+        pace.took(appends.len());
         let request = AppendRequest {
             partition: 0,
-            batch: Some(Batch {
-                session: append.producer.clone(),
+            batch: Some(proto::Batch {
+                session: appends[0].producer.clone(),
                 epoch: session.producer.epoch(),
-                sequence: append.seq,
-                events: vec![value_event(&append.key, append.v)],
+                sequence: appends[0].seq,
+                events: events(&appends),
                 expected_revisions: Vec::new(),
             }),
         };
         let node = self.stage.node(&mut self.random);
-        let open = self.client.invoke(Op::Resend(append.clone()));
-        match node.events().append(request).await {
-            Ok(response) => {
-                let response = response.into_inner();
-                match accepted(Some(&response.outcomes)) {
-                    Some(accepted) => {
-                        append.offset = Some(Place::of(accepted).in_key);
-                        open.ok(Op::Resend(append));
-                    }
-                    None => open.info(format!("answered {response:?}")),
-                }
-            }
-            Err(status) => open.info(status),
+        let batch = Batch::invoke(&mut self.clients, appends, Op::Resend);
+        let answer = node.events().append(request).await;
+        match self.stage.heard_status(answer) {
+            // What it was answered is in the history.
+            Ok(response) => drop(batch.answered(Some(&response.into_inner().outcomes))),
+            Err(status) => batch.unknown(status),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! What the clients do.
 
+mod batch;
 mod claim;
+mod clients;
+mod drain;
+mod key;
 mod keys;
 mod log;
 mod sessions;
@@ -10,13 +14,15 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use huntlog_client::proto::event_outcome::Outcome;
 use huntlog_client::proto::{Accepted, EventOutcome};
-use huntlog_client::{AppendError, CallError, Disposition};
+use huntlog_client::{AppendError, CallError, Cause, Disposition};
 use serde::Serialize;
-use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::finale::Finding;
 use super::stage::Stage;
 use crate::history::OpenOp;
+use clients::Clients;
+pub(crate) use key::definition;
 
 /// What the clients of a run do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
@@ -47,7 +53,7 @@ pub(crate) struct Load {
     log: Option<log::Log>,
     claim: Option<claim::Claims>,
     sessions: Option<sessions::Sessions>,
-    tasks: JoinSet<()>,
+    clients: Clients,
 }
 
 /// Why the clients could not begin.
@@ -77,41 +83,35 @@ impl Load {
             }
         }
         if let Some(log) = &load.log {
-            log.start(stage, &mut load.tasks).await?;
+            log.start(stage, &mut load.clients).await?;
         }
         if let Some(claim) = &load.claim {
-            claim.start(stage, &mut load.tasks).await?;
+            claim.start(stage, &mut load.clients).await?;
         }
         if let Some(sessions) = &load.sessions {
-            sessions.start(stage, &mut load.tasks).await?;
+            sessions.start(stage, &mut load.clients).await?;
         }
         Ok(load)
     }
 
-    /// Lets every client end what it has begun.
-    pub(crate) async fn finish(&mut self, stage: &Stage) -> Vec<Finding> {
+    /// Lets every client end what it has begun, until the deadline.
+    pub(crate) async fn finish(&mut self, stage: &Stage, deadline: Instant) -> Vec<Finding> {
         stage.stop();
-        let mut findings = Vec::new();
-        while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                findings.push(Finding::Harness(format!("a client ended badly: {error}")));
-            }
-        }
-        findings
+        self.clients.finish(deadline).await
     }
 
     /// Reads everything whole and drains every subscription, after the load has
-    /// ended and the faults are healed.
-    pub(crate) async fn drain(&self, stage: &Arc<Stage>) -> Vec<Finding> {
+    /// ended and the faults are healed, until the deadline.
+    pub(crate) async fn drain(&self, stage: &Arc<Stage>, deadline: Instant) -> Vec<Finding> {
         let mut findings = Vec::new();
         if let Some(log) = &self.log {
-            findings.extend(log.keys.drain(stage).await);
+            findings.extend(drain::drain(&log.keys, stage, deadline).await);
         }
         if let Some(claim) = &self.claim {
-            findings.extend(claim.drain(stage).await);
+            findings.extend(claim.drain(stage, deadline).await);
         }
         if let Some(sessions) = &self.sessions {
-            findings.extend(sessions.keys.drain(stage).await);
+            findings.extend(drain::drain(&sessions.keys, stage, deadline).await);
         }
         findings
     }
@@ -125,18 +125,27 @@ fn enough_ops(stage: &Stage, rate: u32) -> u64 {
 }
 
 /// The one event's place, if it was accepted.
-pub(super) fn accepted(outcomes: Option<&Vec<EventOutcome>>) -> Option<&Accepted> {
+pub(crate) fn accepted(outcomes: Option<&Vec<EventOutcome>>) -> Option<&Accepted> {
     match outcomes?.first()?.outcome.as_ref()? {
         Outcome::Accepted(accepted) => Some(accepted),
         Outcome::Rejected(_) => None,
     }
 }
 
-/// Ends an operation that was not acknowledged. What the library vouches for as
-/// not applied failed; everything else, every time-out included, is unknown.
+/// Ends an operation that was not acknowledged.
 pub(super) fn unacknowledged(open: OpenOp<'_>, error: &AppendError) {
-    match error.disposition() {
-        Disposition::NotApplied => open.fail(error),
-        Disposition::Unknown => open.info(error),
+    if is_not_applied(error) {
+        open.fail(error);
+    } else {
+        open.info(error);
     }
+}
+
+/// Whether a history may say that it failed: the library vouches for it, and it did
+/// not just run out of time. A time-out says nothing of what may yet arrive, also
+/// where the library knows that nothing is under way: what it knows is judged, not
+/// believed.
+pub(super) fn is_not_applied(error: &AppendError) -> bool {
+    let timed_out = matches!(error.cause(), Cause::DeadlineExceeded { .. });
+    error.disposition() == Disposition::NotApplied && !timed_out
 }

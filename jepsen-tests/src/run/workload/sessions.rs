@@ -9,13 +9,14 @@ use bytes::Bytes;
 use huntlog_client::proto::{AppendRequest, AppendResponse, Batch, OpenSessionRequest};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::super::stage::{Pace, Stage};
-use super::keys::{Key, Keys, Lane, Place, value_event};
+use super::clients::Clients;
+use super::key::{Key, Place, value_event};
+use super::keys::{Keys, Lane};
 use super::{SetupError, accepted, enough_ops, workers};
 use crate::history::{Append, Client, Op, Open};
 
@@ -44,9 +45,9 @@ impl Sessions {
     pub(super) async fn start(
         &self,
         stage: &Arc<Stage>,
-        tasks: &mut JoinSet<()>,
+        clients: &mut Clients,
     ) -> Result<(), SetupError> {
-        self.keys.start(stage, tasks).await?;
+        self.keys.start(stage, clients).await?;
         let programs = workers(self.rate).next_multiple_of(CONTENDERS);
         for number in 0..programs {
             let program = Program {
@@ -58,7 +59,8 @@ impl Sessions {
             // All contenders for a session write to one lane, so that what they
             // append meets in the same keys.
             let lane = self.keys.lane(number / CONTENDERS);
-            tasks.spawn(program.run(lane, Pace::new(self.rate, programs)));
+            let name = format!("program {number} of {}", program.session);
+            clients.spawn(name, program.run(lane, Pace::new(self.rate, programs)));
         }
         Ok(())
     }
@@ -86,7 +88,7 @@ impl Program {
                 continue;
             };
             for _ in 0..self.random.random_range(1..=APPENDS_PER_OPENING) {
-                let key = match lane.next() {
+                let key = match lane.next(1) {
                     Some(key) if pace.next(&self.stage).await => key,
                     _ => return,
                 };
@@ -112,7 +114,8 @@ impl Program {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let node = self.stage.node(&mut self.random);
-            match node.events().open_session(request.clone()).await {
+            let answer = node.events().open_session(request.clone()).await;
+            match self.stage.heard_status(answer) {
                 Ok(response) => {
                     let opened = response.into_inner();
                     open.epoch = Some(opened.epoch);
@@ -187,12 +190,14 @@ async fn send(stage: &Stage, random: &mut SmallRng, batch: Batch) -> Sent {
             batch: Some(batch.clone()),
         };
         let node = stage.node(random);
-        let status = match node.events().append(request).await {
+        let answer = node.events().append(request).await;
+        let status = match stage.heard_status(answer) {
             Ok(response) => return Sent::Answered(response.into_inner()),
             Err(status) => status,
         };
         // A later refusal says nothing of an attempt that may have arrived.
-        unknown |= !is_not_applied(&status);
+        // A time-out says nothing at all, whoever's it is.
+        unknown |= !is_not_applied(&status) || status.code() == Code::DeadlineExceeded;
         if !is_transient(&status) || Instant::now() > deadline {
             return if unknown {
                 Sent::Unknown(status.to_string())

@@ -1,0 +1,195 @@
+//! What explains that a node ends, or says something at level ERROR: a fault that
+//! holds it, while it does and for a while longer. Everything else is a finding.
+
+use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use prost_types::Timestamp;
+use serde_json::Value;
+
+/// How long after a fault a node may still speak of it: it starts again, and reads
+/// what it has, in that time.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// How a node may end under a fault, and what it may say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// Exit statuses. A signal that the harness has not sent is never among them,
+    /// nor is a panic.
+    pub(crate) statuses: &'static [i32],
+    /// Lines at level ERROR.
+    pub(crate) errors: &'static [&'static [Said]],
+}
+
+/// A line of a log.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// How its message begins.
+    pub(crate) begins: &'static str,
+    /// What the line names as the cause: one of these.
+    pub(crate) because: &'static [&'static str],
+}
+
+/// What has been done to which nodes, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Excuses(Mutex<Vec<Excuse>>);
+
+#[derive(Debug)]
+struct Excuse {
+    node: u64,
+    expected: &'static Expected,
+    from: SystemTime,
+    /// None as long as it holds.
+    until: Option<SystemTime>,
+}
+
+impl Expected {
+    /// No end, and no error.
+    pub(crate) const NOTHING: Self = Self {
+        statuses: &[],
+        errors: &[],
+    };
+
+    fn explains(&self, message: &str, line: &str) -> bool {
+        let mut all = self.errors.iter().copied().flatten();
+        all.any(|said| {
+            let mut causes = said.because.iter();
+            message.starts_with(said.begins) && causes.any(|cause| line.contains(cause))
+        })
+    }
+}
+
+impl Excuse {
+    fn holds(&self, node: u64, at: SystemTime) -> bool {
+        let over = self.until.is_some_and(|until| at > until + MARGIN);
+        self.node == node && at >= self.from && !over
+    }
+}
+
+impl Excuses {
+    /// Since `from` this is expected of `nodes`.
+    pub(crate) fn begin(&self, nodes: &[u64], expected: &'static Expected, from: SystemTime) {
+        self.all().extend(nodes.iter().map(|node| Excuse {
+            node: *node,
+            expected,
+            from,
+            until: None,
+        }));
+    }
+
+    /// What was expected of `nodes` is so no more.
+    pub(crate) fn end(&self, nodes: &[u64], expected: &'static Expected) {
+        let now = SystemTime::now();
+        let mut all = self.all();
+        let open = all.iter_mut().filter(|excuse| {
+            excuse.until.is_none() && nodes.contains(&excuse.node) && *excuse.expected == *expected
+        });
+        for excuse in open {
+            excuse.until = Some(now);
+        }
+    }
+
+    /// Whether something explains that `node` has ended like this a moment ago.
+    pub(crate) fn explain_end(&self, node: u64, status: ExitStatus) -> bool {
+        let now = SystemTime::now();
+        let all = self.all();
+        let mut holding = all.iter().filter(|excuse| excuse.holds(node, now));
+        status
+            .code()
+            .is_some_and(|code| holding.any(|excuse| excuse.expected.statuses.contains(&code)))
+    }
+
+    /// Whether `line` of the log of `node` is one that nothing explains. What a
+    /// panic prints never is explained.
+    pub(crate) fn is_unexpected(&self, node: u64, line: &str) -> bool {
+        let Ok(fields) = serde_json::from_str::<Value>(line) else {
+            return line.contains("panicked at");
+        };
+        if fields["level"] != "ERROR" {
+            return line.contains("panicked at");
+        }
+        let at = fields["timestamp"].as_str().and_then(time);
+        let (Some(at), Some(message)) = (at, fields["message"].as_str()) else {
+            return true;
+        };
+        let all = self.all();
+        let mut holding = all.iter().filter(|excuse| excuse.holds(node, at));
+        !holding.any(|excuse| excuse.expected.explains(message, line))
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Excuse>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn time(text: &str) -> Option<SystemTime> {
+    text.parse::<Timestamp>().ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    static FULL: Expected = Expected {
+        statuses: &[1],
+        errors: &[&[Said {
+            begins: "the node stops",
+            because: &["No space left on device"],
+        }]],
+    };
+
+    fn line(at: SystemTime, message: &str, error: &str) -> String {
+        let timestamp = Timestamp::from(at);
+        format!(
+            r#"{{"timestamp":"{timestamp}","level":"ERROR","message":"{message}","error":"{error}"}}"#
+        )
+    }
+
+    #[test]
+    fn a_fault_explains_what_its_victims_say_of_it_and_nothing_else() {
+        let excuses = Excuses::default();
+        let now = SystemTime::now();
+        let error = "storage failed: No space left on device";
+        let stops = line(now, "the node stops", error);
+        assert!(excuses.is_unexpected(2, &stops), "before any fault");
+        excuses.begin(&[2], &FULL, now);
+        assert!(!excuses.is_unexpected(2, &stops));
+        assert!(excuses.is_unexpected(1, &stops), "not a victim");
+        let other = line(now, "the node stops", "the digest of entry 7 differs");
+        assert!(excuses.is_unexpected(2, &other), "another cause");
+        let before = line(now - Duration::from_secs(1), "the node stops", error);
+        assert!(excuses.is_unexpected(2, &before));
+        excuses.end(&[2], &FULL);
+        let soon = line(now + MARGIN / 2, "the node stops", error);
+        assert!(!excuses.is_unexpected(2, &soon));
+        let late = line(now + MARGIN * 2, "the node stops", error);
+        assert!(excuses.is_unexpected(2, &late));
+    }
+
+    #[test]
+    fn a_panic_is_never_explained() {
+        let excuses = Excuses::default();
+        excuses.begin(&[1], &FULL, SystemTime::now());
+        let panic = "thread 'main' panicked at src/main.rs:1: No space left on device";
+        assert!(excuses.is_unexpected(1, panic));
+        assert!(!excuses.is_unexpected(1, "a line of somebody else's"));
+    }
+
+    #[test]
+    fn a_fault_explains_an_exit_status_and_never_a_signal() {
+        let exited = |code: i32| ExitStatus::from_raw(code << 8);
+        let killed = ExitStatus::from_raw(9);
+        let aborted = ExitStatus::from_raw(6);
+        let excuses = Excuses::default();
+        assert!(!excuses.explain_end(1, exited(1)));
+        excuses.begin(&[1], &FULL, SystemTime::now());
+        assert!(excuses.explain_end(1, exited(1)));
+        assert!(!excuses.explain_end(2, exited(1)));
+        for status in [exited(0), exited(101), killed, aborted] {
+            assert!(!excuses.explain_end(1, status), "{status}");
+        }
+    }
+}

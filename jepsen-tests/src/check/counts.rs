@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Minimum;
 use crate::history::{History, Kind, Op, Phase, Process};
 
 /// What became of the operations of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcomes {
     /// Happened.
     pub ok: u64,
@@ -16,6 +16,15 @@ pub struct Outcomes {
     pub fail: u64,
     /// Unknown.
     pub info: u64,
+}
+
+impl Outcomes {
+    /// Those of another history besides.
+    pub fn add(&mut self, other: Self) {
+        self.ok += other.ok;
+        self.fail += other.fail;
+        self.info += other.info;
+    }
 }
 
 /// The operations and faults of a history.
@@ -55,13 +64,11 @@ impl Counts {
     /// Of all kinds together.
     #[must_use]
     pub fn total(&self) -> Outcomes {
-        self.ops
-            .values()
-            .fold(Outcomes::default(), |sum, one| Outcomes {
-                ok: sum.ok + one.ok,
-                fail: sum.fail + one.fail,
-                info: sum.info + one.info,
-            })
+        let mut total = Outcomes::default();
+        for outcomes in self.ops.values() {
+            total.add(*outcomes);
+        }
+        total
     }
 
     /// All faults that were injected.

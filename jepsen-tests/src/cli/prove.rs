@@ -232,7 +232,7 @@ mod tests {
             simulated_ms: 0,
             nodes: 3,
             faults: 0,
-            ok_ops: 0,
+            ops: BTreeMap::new(),
             coverage: Vec::new(),
         };
         assert_eq!(kinds(&outcome), ["a node stopped", "I7"]);

@@ -14,6 +14,7 @@ use huntlog_planted::Bug;
 use super::prove::plant;
 use super::seeds::{SeedRun, Seeds};
 use super::{Ending, Failure};
+use crate::check::Outcomes;
 use crate::sim::{Outcome, Plan, run as simulate};
 
 #[derive(Debug, Args)]
@@ -118,17 +119,54 @@ fn print_one(outcome: &Outcome, to: &mut impl Write) -> io::Result<()> {
         outcome.nodes,
         outcome.simulated_ms,
         outcome.faults,
-        outcome.ok_ops,
+        ok_ops(&outcome.ops),
         outcome.trace.0,
         outcome.trace.1,
     )?;
-    for (name, count) in outcome.coverage.iter().filter(|(_, count)| *count > 0) {
-        writeln!(to, "  {name:24} {count:>8}")?;
-    }
+    let rows = outcome.coverage.iter();
+    print_counts(
+        &outcome.ops,
+        rows.map(|(name, count)| (name.as_str(), *count)),
+        to,
+    )?;
     for violation in &outcome.violations {
         writeln!(to, "  VIOLATION {violation}")?;
     }
     Ok(())
+}
+
+fn ok_ops(ops: &BTreeMap<String, Outcomes>) -> u64 {
+    ops.values().map(|outcomes| outcomes.ok).sum()
+}
+
+/// What became of the operations, every count, and in the end what never happened.
+fn print_counts<'a>(
+    ops: &'a BTreeMap<String, Outcomes>,
+    counts: impl Iterator<Item = (&'a str, u64)>,
+    to: &mut impl Write,
+) -> io::Result<()> {
+    let mut never: Vec<&str> = Vec::new();
+    writeln!(
+        to,
+        "  {:28} {:>9} {:>9} {:>9}",
+        "operation", "ok", "fail", "info"
+    )?;
+    for (f, Outcomes { ok, fail, info }) in ops {
+        writeln!(to, "  {f:28} {ok:>9} {fail:>9} {info:>9}")?;
+        if *ok == 0 {
+            never.push(f);
+        }
+    }
+    for (name, count) in counts {
+        writeln!(to, "  {name:28} {count:>9}")?;
+        if count == 0 {
+            never.push(name);
+        }
+    }
+    if never.is_empty() {
+        return writeln!(to, "everything that is counted has happened");
+    }
+    writeln!(to, "never happened: {}", never.join(", "))
 }
 
 impl Arguments {
@@ -163,7 +201,7 @@ struct Tally {
     seeds: u64,
     simulated_ms: u64,
     faults: u64,
-    ok_ops: u64,
+    ops: BTreeMap<String, Outcomes>,
     coverage: BTreeMap<String, u64>,
     failed: Vec<u64>,
 }
@@ -176,7 +214,9 @@ impl Tally {
             Ok(outcome) => {
                 self.simulated_ms += outcome.simulated_ms;
                 self.faults += outcome.faults;
-                self.ok_ops += outcome.ok_ops;
+                for (f, outcomes) in outcome.ops {
+                    self.ops.entry(f).or_default().add(outcomes);
+                }
                 for (name, count) in outcome.coverage {
                     *self.coverage.entry(name).or_default() += count;
                 }
@@ -210,20 +250,95 @@ impl Tally {
             self.seeds,
             self.simulated_ms / 1000,
             self.faults,
-            self.ok_ops
+            ok_ops(&self.ops)
         )?;
-        for (name, count) in &self.coverage {
-            let note = if *count == 0 {
-                "  (never happened)"
-            } else {
-                ""
-            };
-            writeln!(to, "  {name:28} {count:>9}{note}")?;
-        }
+        let rows = self.coverage.iter();
+        print_counts(
+            &self.ops,
+            rows.map(|(name, count)| (name.as_str(), *count)),
+            to,
+        )?;
         if self.failed.is_empty() {
             writeln!(to, "all valid")
         } else {
             writeln!(to, "{} FAILED: {:?}", self.failed.len(), self.failed)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(coverage: &[(&str, u64)]) -> Outcome {
+        let rows = coverage.iter();
+        let ops = [
+            (
+                "append",
+                Outcomes {
+                    ok: 5,
+                    fail: 2,
+                    info: 1,
+                },
+            ),
+            (
+                "who",
+                Outcomes {
+                    ok: 0,
+                    fail: 0,
+                    info: 3,
+                },
+            ),
+        ];
+        Outcome {
+            seed: 7,
+            violations: Vec::new(),
+            trace: (1, 2),
+            simulated_ms: 3,
+            nodes: 3,
+            faults: 4,
+            ops: ops.map(|(f, outcomes)| (f.to_owned(), outcomes)).into(),
+            coverage: rows
+                .map(|(name, count)| ((*name).to_owned(), *count))
+                .collect(),
+        }
+    }
+
+    fn said(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut text = Vec::new();
+        print(&mut text).expect("memory takes it");
+        String::from_utf8(text).expect("text")
+    }
+
+    #[test]
+    fn what_never_happened_is_said_of_one_seed_and_of_many() {
+        let one = outcome(&[("fenced", 0), ("duplicates", 9)]);
+        let text = said(|to| print_one(&one, to));
+        assert!(text.contains("never happened: who, fenced\n"), "{text}");
+        let columns = |line: &str| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let lines: Vec<_> = text.lines().map(columns).collect();
+        assert!(lines.contains(&columns("append 5 2 1")), "{text}");
+        assert!(lines.contains(&columns("fenced 0")), "{text}");
+
+        let mut tally = Tally::default();
+        let run = SeedRun {
+            seed: 7,
+            ticks: 1,
+            bug: None,
+        };
+        tally.take(run, Ok(one));
+        tally.take(run, Ok(outcome(&[("fenced", 3), ("duplicates", 9)])));
+        let text = said(|to| tally.print(Duration::from_secs(1), to));
+        assert!(text.contains("never happened: who\n"), "{text}");
+        assert!(
+            text.lines()
+                .map(columns)
+                .any(|line| line == columns("append 10 4 2")),
+            "{text}"
+        );
     }
 }

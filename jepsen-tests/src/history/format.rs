@@ -1,6 +1,7 @@
 //! The file: one JSON object a line, read strictly.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::io::{self, BufRead, Write};
 
 use serde::de::DeserializeOwned;
@@ -242,6 +243,27 @@ fn from_json<T>(parsed: serde_json::Result<T>) -> Result<T, LineFault> {
         let words = text.split(" at line ").next().unwrap_or(&text);
         LineFault::Json(words.to_owned())
     })
+}
+
+/// Its line's content, for people: who, what of it, and the value as JSON.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.process {
+            Process::Client(number) => write!(f, "process {number} ")?,
+            Process::Nemesis => write!(f, "nemesis ")?,
+        }
+        let kind = match self.kind {
+            Kind::Invoke => "invoke",
+            Kind::Ok => "ok",
+            Kind::Fail => "fail",
+            Kind::Info => "info",
+        };
+        write!(f, "{kind} {} {}", self.op.f(), value_of(&self.op))?;
+        match &self.error {
+            Some(error) => write!(f, " ({error})"),
+            None => Ok(()),
+        }
+    }
 }
 
 fn line_of(event: &Event) -> Line {

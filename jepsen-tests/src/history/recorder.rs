@@ -11,6 +11,7 @@ use super::{Event, History, Kind, Process};
 pub struct Recorder {
     /// Nanoseconds since the start of the run: a real clock's or a simulation's.
     now_ns: Box<dyn Fn() -> u64 + Send + Sync>,
+    observer: Box<dyn Fn(&Event) + Send + Sync>,
     state: Mutex<State>,
 }
 
@@ -29,8 +30,17 @@ impl fmt::Debug for Recorder {
 impl Recorder {
     /// A recorder whose events have the times that `now_ns` says.
     pub fn new(now_ns: impl Fn() -> u64 + Send + Sync + 'static) -> Arc<Self> {
+        Self::observed(now_ns, |_| {})
+    }
+
+    /// The same; `observer` is shown each event as it is recorded, in order.
+    pub fn observed(
+        now_ns: impl Fn() -> u64 + Send + Sync + 'static,
+        observer: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             now_ns: Box::new(now_ns),
+            observer: Box::new(observer),
             state: Mutex::default(),
         })
     }
@@ -71,6 +81,7 @@ impl Recorder {
             op,
             error,
         };
+        (self.observer)(&event);
         state.events.push(event);
     }
 

@@ -1,5 +1,5 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::*;
 
@@ -198,4 +198,26 @@ fn lines_that_are_no_history_are_named() {
     assert!(matches!(error, HistoryError::Empty));
     let error = History::read(&b"\xff\xfe\n"[..]).expect_err("no text");
     assert!(matches!(error, HistoryError::Io(_)));
+}
+
+#[test]
+fn an_observer_is_shown_each_event_as_it_comes() {
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let recorder = Recorder::observed(|| 0, {
+        let shown = shown.clone();
+        move |event| shown.lock().expect("no panic").push(event.to_string())
+    });
+    let who = Op::Who(Who {
+        key: "t".to_owned(),
+        winners: None,
+    });
+    let mut client = recorder.client();
+    client.invoke(who.clone()).info("too late");
+    assert_eq!(
+        *shown.lock().expect("no panic"),
+        [
+            r#"process 0 invoke who {"key":"t"}"#,
+            r#"process 0 info who {"key":"t"} (too late)"#
+        ]
+    );
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::nemesis;
+
 /// Counts of what a run is to be full of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Coverage {
@@ -20,6 +22,16 @@ pub(super) struct Coverage {
     pub(super) sessions_full: u64,
     /// Acknowledgements held against the disks.
     pub(super) disks_judged: u64,
+    /// Nodes held against their limits.
+    pub(super) bounds_judged: u64,
+    /// Digests that a second node had too.
+    pub(super) states_compared: u64,
+    /// Sessions begun anew of which it is known how long they had been idle.
+    pub(super) forgettings_judged: u64,
+    /// Nodes whose history begins later, held against the retention.
+    pub(super) retention_judged: u64,
+    /// Nodes read from their first kept offset to the end.
+    pub(super) kept_read: u64,
     pub(super) batches_of_forgotten: u64,
     pub(super) reads: u64,
     pub(super) stale_reads: u64,
@@ -35,16 +47,29 @@ pub(super) struct Coverage {
     pub(super) log_truncated: u64,
     pub(super) segments_lost: u64,
     pub(super) segments_stalled: u64,
+    /// That arrived when their connection was lost to whoever had sent them.
+    pub(super) segments_late: u64,
     pub(super) connections_reset: u64,
-    pub(super) members_changed: u64,
     pub(super) requests_repeated: u64,
     pub(super) requests_delayed: u64,
     pub(super) requests_lost: u64,
-    /// By kind of fault.
+    /// Those that have taken effect, by kind; every kind is there.
     pub(super) faults: BTreeMap<&'static str, u64>,
 }
 
 impl Coverage {
+    pub(super) fn new() -> Self {
+        Self {
+            faults: nemesis::names().map(|name| (name, 0)).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Faults of all kinds.
+    pub(super) fn faults(&self) -> u64 {
+        self.faults.values().sum()
+    }
+
     /// Every count by its name.
     pub(super) fn rows(&self) -> Vec<(String, u64)> {
         let mut rows: Vec<(String, u64)> = [
@@ -60,6 +85,11 @@ impl Coverage {
             ("sessions_forgotten", self.sessions_forgotten),
             ("sessions_full", self.sessions_full),
             ("disks_judged", self.disks_judged),
+            ("bounds_judged", self.bounds_judged),
+            ("states_compared", self.states_compared),
+            ("forgettings_judged", self.forgettings_judged),
+            ("retention_judged", self.retention_judged),
+            ("kept_read", self.kept_read),
             ("batches_of_forgotten", self.batches_of_forgotten),
             ("reads", self.reads),
             ("stale_reads", self.stale_reads),
@@ -74,8 +104,8 @@ impl Coverage {
             ("log_truncated", self.log_truncated),
             ("segments_lost", self.segments_lost),
             ("segments_stalled", self.segments_stalled),
+            ("segments_late", self.segments_late),
             ("connections_reset", self.connections_reset),
-            ("members_changed", self.members_changed),
             ("requests_repeated", self.requests_repeated),
             ("requests_delayed", self.requests_delayed),
             ("requests_lost", self.requests_lost),
@@ -85,5 +115,18 @@ impl Coverage {
         let faults = self.faults.iter();
         rows.extend(faults.map(|(name, count)| (format!("fault_{name}"), *count)));
         rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_of_fault_that_never_landed_has_its_zero() {
+        let rows = Coverage::new().rows();
+        for name in nemesis::names() {
+            assert!(rows.contains(&(format!("fault_{name}"), 0)), "{name}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Somebody in the middle of a connection who sends requests again, or late.
 //!
 //! The order and the wholeness of one stream are TCP's and HTTP/2's promise, and
-//! are not touched. Between requests there is no order: a vote, an append or an
-//! opening can arrive twice, or seconds after whoever sent it has given it up.
+//! are not touched: what repeats there is what a client sends again over another
+//! connection, while the bytes of the first are late ([`super::net::Net::sever`]).
+//! Between requests there is no order: a vote, an append or an opening can arrive
+//! twice, or seconds after whoever sent it has given it up.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -43,6 +43,16 @@ impl Setup {
     pub(super) fn expires_sessions(&self) -> bool {
         self.limits.session_idle_ms < Limits::default().session_idle_ms
     }
+
+    /// How long a session must have been idle to be forgotten: where there can be
+    /// too many of them, they make room for each other sooner.
+    pub(super) fn forgotten_after_ms(&self) -> u64 {
+        if self.limits.max_sessions < Limits::default().max_sessions {
+            self.limits.evictable_idle_ms
+        } else {
+            self.limits.session_idle_ms
+        }
+    }
 }
 
 /// The address of the node `id`.
@@ -212,6 +222,35 @@ fn target(uri: &http::Uri) -> io::Result<SocketAddr> {
     uri.authority()
         .and_then(|authority| authority.as_str().parse().ok())
         .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// What a process has counted of snapshots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Snapshots {
+    pub(super) taken: u64,
+    /// Sent by another node.
+    pub(super) installed: u64,
+}
+
+impl Snapshots {
+    /// By a node's metrics, in Prometheus' text format.
+    pub(super) fn counted(metrics: &str) -> Self {
+        let mut snapshots = Self::default();
+        for line in metrics.lines() {
+            let Some((name, value)) = line.rsplit_once(' ') else {
+                continue;
+            };
+            if name.starts_with("huntlog_snapshots_total") {
+                let value = value.parse().unwrap_or(0);
+                if name.contains("installed") || name.contains("received") {
+                    snapshots.installed += value;
+                } else {
+                    snapshots.taken += value;
+                }
+            }
+        }
+        snapshots
+    }
 }
 
 /// How a node's process stands.

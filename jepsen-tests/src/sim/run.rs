@@ -1,5 +1,6 @@
 //! One run of one seed, in this process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 use super::clients::{
     self, Claimer, Operator, Phase, Producer, Reader, Subscriber, Watcher, log_key,
 };
+use super::coverage::Coverage;
 use super::interpose;
 use super::middlebox::{Middlebox, Mischief};
 use super::nemesis::Nemesis;
@@ -21,16 +23,12 @@ use super::node::Setup;
 use super::random::Random;
 use super::trace::Trace;
 use super::world::World;
-use crate::check::{Minimum, judge};
+use crate::check::{Minimum, Outcomes, judge};
 use crate::history::History;
 
 /// Everything has to be answered so long after the last fault is healed: the
 /// longest deadline of a client, a stalled disk's last sync, and some elections.
 const RECOVERY: Duration = Duration::from_secs(40);
-
-/// Errors that what was done explains, by a part of their text: of a disk that
-/// was made to fail, and of a node that was removed.
-const EXPLAINED: [&str; 2] = ["the storage has failed", "was removed from the cluster"];
 
 /// What is run.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +51,9 @@ pub struct Outcome {
     pub simulated_ms: u64,
     pub nodes: u64,
     pub faults: u64,
-    pub ok_ops: u64,
-    /// Every count of what has happened.
+    /// What became of the operations of each kind; every kind is there.
+    pub ops: BTreeMap<String, Outcomes>,
+    /// Every count of what has happened, also those of what has not.
     pub coverage: Vec<(String, u64)>,
 }
 
@@ -67,14 +66,14 @@ pub fn run(plan: Plan) -> (Outcome, History) {
     let setup = Setup {
         snapshot_bytes: 20_000 << random.below(6),
         snapshot_every: Duration::from_secs(2 + random.below(20)),
-        retention_bytes: random.one_in(3).then(|| 100_000 + random.below(500_000)),
+        retention_bytes: random.one_in(3).then(|| 40_000 + random.below(260_000)),
         limits: limits(&mut random),
     };
     let usual = Link {
         latency: Duration::from_micros(100)..Duration::from_micros(300 + random.below(3_000)),
         ..Link::default()
     };
-    let middlebox = random.one_in(3).then(|| {
+    let middlebox = random.one_in(2).then(|| {
         let mischief = Mischief {
             repeat_per_mille: random.below(150),
             delay_per_mille: random.below(100),
@@ -107,11 +106,12 @@ pub fn run(plan: Plan) -> (Outcome, History) {
     } else {
         stages.fault("no cluster formed, and nothing is broken yet".to_owned());
     }
-    let Stages {
-        mut world, nemesis, ..
-    } = stages;
-    world.keep_all_counts();
+    let mut world = stages.world;
+    world.judge_bounds();
     world.judge_disks();
+    world.judge_removed();
+    world.judge_sessions();
+    world.keep_all_counts();
     let history = world.shared.recorder.history();
     let minimum = Minimum {
         ok_ops: 20,
@@ -121,37 +121,64 @@ pub fn run(plan: Plan) -> (Outcome, History) {
     let mut violations = std::mem::take(&mut world.violations);
     violations.extend(judgement.violations.iter().map(ToString::to_string));
     if violations.is_empty() {
-        let too_little = judgement.insufficient.iter();
+        let too_little = judgement.insufficient.into_iter();
+        let too_little = too_little.chain(not_judged(&world.shared.coverage.lock()));
         violations.extend(too_little.map(|why| format!("no verdict: {why}")));
     }
     violations.extend(world.shared.seen.lock().violations.iter().cloned());
-    violations.extend(unexpected(trace.errors()));
     violations.extend(
         trace
             .panics()
             .into_iter()
             .map(|text| format!("a panic: {text}")),
     );
+    let coverage = world.shared.coverage.lock().clone();
     let outcome = Outcome {
         seed: plan.seed,
         violations,
         trace: trace.digest(),
         simulated_ms: u64::try_from(world.now.as_millis()).unwrap_or(u64::MAX),
         nodes,
-        faults: nemesis.landed(),
-        ok_ops: judgement.counts.total().ok,
-        coverage: world.shared.coverage.lock().rows(),
+        faults: coverage.faults(),
+        ops: outcomes_of_all(judgement.counts.ops),
+        coverage: coverage.rows(),
     };
     (outcome, history)
 }
 
-/// What has been logged as an error, though nothing that was done explains it.
-fn unexpected(errors: Vec<String>) -> impl Iterator<Item = String> {
-    let explained = |line: &String| EXPLAINED.iter().any(|part| line.contains(part));
-    errors
-        .into_iter()
-        .filter(move |line| !explained(line))
-        .map(|line| format!("an error in the log: {line}"))
+/// The kinds of operations that clients have here, as histories call them.
+const OPS: [&str; 8] = [
+    "append", "resend", "read", "stale", "poll", "open", "claim", "who",
+];
+
+/// The kinds that did not come up have come to nothing.
+fn outcomes_of_all(mut ops: BTreeMap<String, Outcomes>) -> BTreeMap<String, Outcomes> {
+    for f in OPS {
+        ops.entry(f.to_owned()).or_default();
+    }
+    ops
+}
+
+/// What every run has to judge at some time, and this one has not.
+fn not_judged(coverage: &Coverage) -> Vec<String> {
+    [
+        (
+            "no disk was held against what is acknowledged (I1)",
+            coverage.disks_judged,
+        ),
+        (
+            "no digest of one node was that of another (I7)",
+            coverage.states_compared,
+        ),
+        (
+            "no node was held against its limits (I11)",
+            coverage.bounds_judged,
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count == 0)
+    .map(|(what, _)| what.to_owned())
+    .collect()
 }
 
 /// Bounds that a short run reaches, in some worlds.
@@ -240,6 +267,10 @@ impl Stages {
                 keys,
                 claims,
                 pace: Duration::from_millis(20 + self.random.below(400)),
+                patience: match self.random.one_in(3) {
+                    true => clients::TIMEOUT,
+                    false => Duration::from_millis(100 + self.random.below(500)),
+                },
                 disk: Mutex::new(clients::ReaderDisk::new(self.own())),
             });
             let number = self.world.add_client(reader.clone());

@@ -1,5 +1,5 @@
-//! What a run prints of itself: every log line of every node and client, with
-//! the world's time, in the order of the simulation. Two runs of one seed have
+//! What a run prints of itself: every log line of every node and client, what
+//! clients asked and were answered, and the faults, with the world's time, in the order of the simulation. Two runs of one seed have
 //! the same.
 
 use std::cell::Cell;
@@ -38,8 +38,8 @@ struct State {
     hash: u64,
     lines: u64,
     shown: bool,
-    /// Lines at ERROR that nodes have logged.
-    errors: Vec<String>,
+    /// Lines at ERROR, and the hosts that have logged them, since they were taken.
+    errors: Vec<(u64, String)>,
     panics: Vec<String>,
     /// How often each kind of line at INFO and above has come, by its text.
     kinds: BTreeMap<String, u64>,
@@ -106,9 +106,9 @@ impl Trace {
         (state.hash, state.lines)
     }
 
-    /// What has been logged as an error.
-    pub(super) fn errors(&self) -> Vec<String> {
-        self.state().errors.clone()
+    /// What hosts have logged as errors since they were last taken.
+    pub(super) fn take_errors(&self) -> Vec<(u64, String)> {
+        std::mem::take(&mut self.state().errors)
     }
 
     /// How many lines have begun like this.
@@ -143,10 +143,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             *self.0.state().kinds.entry(message).or_default() += 1;
         }
         if *metadata.level() == Level::ERROR {
-            self.0
-                .state()
-                .errors
-                .push(format!("host {}: {text}", HOST.get()));
+            self.0.state().errors.push((HOST.get(), text.clone()));
         }
         self.0.line(&text);
     }

@@ -2,6 +2,7 @@
 //! processes that can crash, with what they keep on their own disks.
 
 mod claimer;
+mod kept;
 mod operator;
 mod producer;
 mod reader;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use huntlog_client::proto::{CommittedEvent, event::Kind};
-use huntlog_client::{ByteStream, CallError, Client, ClientOptions, Dialer};
+use huntlog_client::{Appended, ByteStream, CallError, Client, ClientOptions, Dialer};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -30,10 +31,13 @@ pub(super) use watcher::{Seen, Watcher};
 use super::coverage::Coverage;
 use super::node::{Dialed, Way, client_address};
 use super::random::Random;
-use crate::history::Recorder;
+use crate::history::{Fault, Phase as FaultPhase, Recorder};
 
 /// The events of a hunt before the first that counts: created, opened, started.
 const SETUP_EVENTS: u64 = 3;
+
+/// Clients wait so long, most of them.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +64,8 @@ pub(super) struct Shared {
     pub(super) acknowledged: Arc<AtomicU64>,
     /// The node that a fault has hit last, 0 before the first.
     pub(super) hit: Arc<AtomicU64>,
+    /// Whether history is given up in this world.
+    pub(super) gives_up: bool,
     /// Whether this world's sessions are forgotten within a run, and then begin
     /// anew: how often each has.
     pub(super) forgotten: Option<Arc<Mutex<BTreeMap<String, u64>>>>,
@@ -75,9 +81,43 @@ impl Shared {
         *self.phase.borrow()
     }
 
-    /// Takes down that a client was told that it has something in this entry.
-    fn note_acknowledged(&self, log_index: u64) {
-        self.acknowledged.fetch_max(log_index, Ordering::Relaxed);
+    /// Takes down that a client of `session` was told that it has something in the
+    /// log.
+    fn note_acknowledged(&self, session: &str, appended: &Appended) {
+        let index = appended.log_index;
+        if index == 0 {
+            // It was applied so long ago that it is not kept where.
+            return;
+        }
+        self.acknowledged.fetch_max(index, Ordering::Relaxed);
+        let sessions = &mut self.seen.lock().sessions;
+        sessions.applied(session, index);
+        if let Some(time) = &appended.committed_at {
+            sessions.time(index, millis(time));
+        }
+    }
+
+    /// Takes down that a fault has taken effect on these nodes, or has ended.
+    pub(super) fn fault(&self, name: &'static str, phase: FaultPhase, nodes: &[u64]) {
+        if phase == FaultPhase::Start {
+            *self.coverage.lock().faults.entry(name).or_default() += 1;
+        }
+        self.recorder.fault(Fault {
+            name: name.to_owned(),
+            phase,
+            nodes: nodes.to_vec(),
+            detail: None,
+        });
+    }
+
+    /// Takes down that a node keeps nothing before some offset; in a world where
+    /// everything is kept that must not be.
+    fn note_given_up(&self, error: &CallError) {
+        self.coverage.lock().given_up += 1;
+        if !self.gives_up {
+            let violation = format!("everything is to be kept, and it is not: {error}");
+            self.seen.lock().violations.push(violation);
+        }
     }
 
     /// The turn of opening `session`, where that matters.
@@ -111,6 +151,17 @@ impl Shared {
 
     /// A client on the machine `ip`, of all members or of one node alone.
     fn connect(&self, ip: IpAddr, node: Option<u64>, random: &mut Random) -> Client {
+        self.connect_for(TIMEOUT, ip, node, random)
+    }
+
+    /// The same; it waits no longer than `timeout` for anything.
+    fn connect_for(
+        &self,
+        timeout: Duration,
+        ip: IpAddr,
+        node: Option<u64>,
+        random: &mut Random,
+    ) -> Client {
         let way = self.way.clone();
         let dialer = Dialer::new(move |uri| {
             let dialed = way.dial(ip, &uri);
@@ -126,10 +177,10 @@ impl Shared {
         // know yet.
         let answer_timeout = match follow_leader && random.one_in(2) {
             true => Duration::from_millis(60 + random.below(300)),
-            false => Duration::from_secs(2),
+            false => Duration::from_secs(2).min(timeout),
         };
         let options = ClientOptions {
-            timeout: Duration::from_secs(5),
+            timeout,
             answer_timeout,
             follow_leader,
             seed: Some(random.next()),
@@ -154,6 +205,10 @@ pub(super) trait Program: Send + Sync + 'static {
     fn done(&self, phase: Phase) -> bool;
     /// Whether it has nothing under way that could still be applied.
     fn quiet(&self) -> bool {
+        true
+    }
+    /// Whether it does the run's work, and does not only watch or operate it.
+    fn is_workload(&self) -> bool {
         true
     }
     /// What it is, for people.
@@ -202,6 +257,10 @@ struct Place {
 }
 
 type Places = BTreeMap<String, Place>;
+
+fn millis(time: &prost_types::Timestamp) -> u64 {
+    u64::try_from(time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000).unwrap_or(0)
+}
 
 /// The earliest offset that is kept, when that was the trouble.
 fn earliest_kept(error: &CallError) -> Option<u64> {

@@ -1,5 +1,6 @@
 //! The operator: sets the hunts up, and then does what operators do.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::sync::Notify;
 
 use super::claimer::player;
 use super::{Phase, Program, Shared, claim_key, log_key};
+use crate::history::Phase as FaultPhase;
+use crate::sim::nemesis;
 use crate::sim::node::{client_address, peer_address};
 use crate::sim::random::Random;
 
@@ -40,6 +43,10 @@ pub(in crate::sim) struct State {
     set_up: bool,
     pub(in crate::sim) orders: Vec<Order>,
     pub(in crate::sim) busy: bool,
+    /// Nodes whose removal has been asked for.
+    pub(in crate::sim) removals: BTreeSet<u64>,
+    /// Nodes that are out of service.
+    drained: BTreeSet<u64>,
 }
 
 impl State {
@@ -49,6 +56,8 @@ impl State {
             set_up: false,
             orders: Vec::new(),
             busy: false,
+            removals: BTreeSet::new(),
+            drained: BTreeSet::new(),
         }
     }
 }
@@ -132,19 +141,38 @@ impl Operator {
                 client.add_member(address).await.map(drop)
             }
             Order::Promote { node } => client.promote_member(*node, false).await.map(drop),
-            Order::Remove { node } => client.remove_member(*node, false).await.map(drop),
+            Order::Remove { node } => {
+                self.state.lock().removals.insert(*node);
+                client.remove_member(*node, false).await.map(drop)
+            }
         };
         match done {
             Ok(()) => {
                 tracing::info!(?order, partition, "done");
-                if matches!(
-                    order,
-                    Order::Add { .. } | Order::Promote { .. } | Order::Remove { .. }
-                ) {
-                    shared.coverage.lock().members_changed += 1;
-                }
+                self.note_done(shared, &order);
             }
             Err(error) => tracing::info!(?order, %error, "not done"),
+        }
+    }
+
+    /// Takes the fault down that an order is, now that it has taken effect.
+    fn note_done(&self, shared: &Shared, order: &Order) {
+        let start = |name, nodes: &[u64]| shared.fault(name, FaultPhase::Start, nodes);
+        match order {
+            Order::TransferLeader => start(nemesis::TRANSFER_LEADER, &[]),
+            Order::Snapshot { node } => start(nemesis::SNAPSHOT, &[*node]),
+            Order::Drain { node, undo: false } => {
+                self.state.lock().drained.insert(*node);
+                start(nemesis::DRAIN, &[*node]);
+            }
+            Order::Drain { node, undo: true } => {
+                if self.state.lock().drained.remove(node) {
+                    shared.fault(nemesis::DRAIN, FaultPhase::Stop, &[*node]);
+                }
+            }
+            Order::Add { node } | Order::Promote { node } | Order::Remove { node } => {
+                start(nemesis::MEMBER, &[*node]);
+            }
         }
     }
 }
@@ -191,6 +219,10 @@ impl Program for Operator {
 
     fn done(&self, _: Phase) -> bool {
         true
+    }
+
+    fn is_workload(&self) -> bool {
+        false
     }
 
     fn name(&self) -> String {

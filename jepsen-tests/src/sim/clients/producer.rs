@@ -143,8 +143,11 @@ impl Producer {
         shared.coverage.lock().sessions_opened += 1;
         // Whoever shares the session may have opened it.
         let known = !shared.opened.lock().insert(name.clone());
+        let anew = known && producer.is_fresh();
+        let seen = &shared.seen;
+        seen.lock().sessions.opened(&self.session, epoch, anew);
         let name = match &shared.forgotten {
-            Some(forgotten) if known && producer.is_fresh() => {
+            Some(forgotten) if anew => {
                 invoked.info("the session was forgotten, and begins anew");
                 *forgotten.lock().entry(self.session.clone()).or_default() += 1;
                 shared.coverage.lock().sessions_forgotten += 1;
@@ -280,7 +283,7 @@ impl Producer {
                 .collect();
             match ticket.await {
                 Ok(appended) => {
-                    shared.note_acknowledged(appended.log_index);
+                    shared.note_acknowledged(&this.session, &appended);
                     let mut coverage = shared.coverage.lock();
                     coverage.duplicates += u64::from(appended.duplicate);
                     coverage.appends += 1;

@@ -10,9 +10,10 @@ use huntlog_client::Client;
 use huntlog_client::proto::{Consistency, GetHuntRequest, ReadRequest, Stale, consistency::Level};
 use parking_lot::Mutex;
 
+use super::kept::read_all_kept;
 use super::{
-    Phase, Place, Places, Program, SETUP_EVENTS, Shared, claim_key, earliest_kept, entry_of,
-    log_key, only,
+    Phase, Place, Places, Program, SETUP_EVENTS, Shared, TIMEOUT, claim_key, earliest_kept,
+    entry_of, log_key, only,
 };
 use crate::history::{Op, Read, StaleRead, Who};
 use crate::sim::random::Random;
@@ -23,6 +24,9 @@ pub(in crate::sim) struct Reader {
     pub(in crate::sim) keys: u64,
     pub(in crate::sim) claims: u64,
     pub(in crate::sim) pace: Duration,
+    /// It gives a node up after this. Who has little asks more of them while some
+    /// can not answer, and a deposed leader among them.
+    pub(in crate::sim) patience: Duration,
     pub(in crate::sim) disk: Mutex<Disk>,
 }
 
@@ -98,7 +102,11 @@ impl Reader {
                 true => disk.starts.get(key).copied().unwrap_or_default(),
                 false => known,
             };
-            let client = shared.connect(ip, Some(node), &mut disk.random);
+            let patience = match whole {
+                Some(_) => TIMEOUT,
+                None => self.patience,
+            };
+            let client = shared.connect_for(patience, ip, Some(node), &mut disk.random);
             (client, node, place, given_up)
         };
         let mut recording = shared.recorder.client();
@@ -145,9 +153,11 @@ impl Reader {
                 Ok(None) => break,
                 Err(error) => {
                     let earliest = earliest_kept(&error);
+                    if earliest.is_some() {
+                        shared.note_given_up(&error);
+                    }
                     invoked.info(error);
                     if let Some(earliest) = earliest {
-                        shared.coverage.lock().given_up += 1;
                         self.start_again(shared, &client, key, earliest).await;
                     }
                     return false;
@@ -259,14 +269,18 @@ impl Reader {
         true
     }
 
-    /// Reads every key whole from each of `members`, once nothing is appended any
-    /// more.
+    /// Reads everything that is kept, and every key whole, from each of `members`,
+    /// once nothing is appended any more.
     pub(in crate::sim) async fn finish(
         self: Arc<Self>,
         shared: Shared,
         ip: IpAddr,
         members: Vec<u64>,
     ) {
+        for node in &members {
+            let client = shared.connect(ip, Some(*node), &mut self.disk.lock().random);
+            read_all_kept(&shared, &client, *node).await;
+        }
         for index in 0..self.keys {
             for node in &members {
                 let key = log_key(index);

@@ -80,7 +80,7 @@ impl Program for Subscriber {
                             let mut disk = self.disk.lock();
                             disk.next_offset = from;
                             disk.gaps += 1;
-                            shared.coverage.lock().given_up += 1;
+                            shared.note_given_up(&error);
                         }
                         invoked.info(error);
                         tokio::time::sleep(Duration::from_millis(50)).await;

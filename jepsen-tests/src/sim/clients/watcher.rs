@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use huntlog_client::proto::{PartitionStatus, Role};
 use parking_lot::Mutex;
 
-use super::{Phase, Program, Shared};
-use crate::sim::invariants::{LeadersRise, Said, SameState};
+use super::{Phase, Program, Shared, millis};
+use crate::sim::invariants::{LeadersRise, Remembered, Said, SameState, covered};
 use crate::sim::random::Random;
 
 const PACE: Duration = Duration::from_millis(100);
@@ -23,7 +23,8 @@ pub(in crate::sim) struct Seen {
     /// The last one that said of itself that it leads.
     pub(in crate::sim) leader: Option<u64>,
     pub(in crate::sim) leaders: LeadersRise,
-    states: SameState,
+    pub(in crate::sim) states: SameState,
+    pub(in crate::sim) sessions: Remembered,
     /// Every set of voters that a node has spoken of.
     pub(in crate::sim) voters: BTreeSet<BTreeSet<u64>>,
     /// The latest status of each node.
@@ -57,7 +58,14 @@ impl Seen {
         if status.role() == Role::Leader {
             self.leader = Some(node);
         }
-        let judged = [self.leaders.see(&said), self.states.see(&said)];
+        if let Some(time) = &status.log_time {
+            self.sessions.time(status.applied_log_index, millis(time));
+        }
+        let covered = match status.ready {
+            true => covered(node, status.first_log_index, status.snapshot_log_index),
+            false => Ok(()),
+        };
+        let judged = [self.leaders.see(&said), self.states.see(&said), covered];
         self.violations
             .extend(judged.into_iter().filter_map(Result::err));
         self.nodes.insert(node, status);
@@ -111,6 +119,7 @@ impl Seen {
                     && status.applied_log_index >= acknowledged
                     && status.leader_id == first.leader_id
                     && status.applied_log_index == first.applied_log_index
+                    && !status.digest.is_empty()
                     && status.digest == first.digest
             })
     }
@@ -151,6 +160,10 @@ impl Program for Watcher {
 
     fn done(&self, _: Phase) -> bool {
         true
+    }
+
+    fn is_workload(&self) -> bool {
+        false
     }
 
     fn name(&self) -> String {

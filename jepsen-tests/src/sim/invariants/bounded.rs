@@ -7,11 +7,17 @@
 use huntlog_machine::Limits;
 use huntlog_node::limits::{IN_FLIGHT_APPENDS_MAX, READS_MAX, SUBSCRIBERS_MAX};
 
-/// Judges a node's metrics, in Prometheus' text format.
-pub(in crate::sim) fn bounded(node: u64, metrics: &str, limits: &Limits) -> Result<(), String> {
-    if measured(metrics, "huntlog_ready") != Some(1.0) {
+/// Whether a node serves. It is measured from the process's start on.
+const READY: &str = "huntlog_ready";
+
+/// Judges a node's metrics, in Prometheus' text format; whether there was
+/// something to judge.
+pub(in crate::sim) fn bounded(node: u64, metrics: &str, limits: &Limits) -> Result<bool, String> {
+    let missing = |name| format!("I11: node {node} does not measure {name}");
+    let ready = measured(metrics, READY).ok_or_else(|| missing(READY))?;
+    if ready < 1.0 {
         // It is starting, and measures not everything yet.
-        return Ok(());
+        return Ok(false);
     }
     let limits = [
         ("huntlog_sessions", u64::from(limits.max_sessions)),
@@ -24,15 +30,14 @@ pub(in crate::sim) fn bounded(node: u64, metrics: &str, limits: &Limits) -> Resu
         ),
     ];
     for (name, limit) in limits {
-        let value = measured(metrics, name)
-            .ok_or_else(|| format!("I11: node {node} does not measure {name}"))?;
+        let value = measured(metrics, name).ok_or_else(|| missing(name))?;
         if value > limit as f64 {
             return Err(format!(
                 "I11: {name} of node {node} is {value}, above its limit {limit}"
             ));
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The value of a gauge that there is one of.
@@ -71,8 +76,16 @@ huntlog_proposer_queue_batches{partition=\"0\"} 0
 
     #[test]
     fn a_table_above_its_limit_is_seen() {
-        assert_eq!(bounded(1, METRICS, &limits(7)), Ok(()));
+        assert_eq!(bounded(1, METRICS, &limits(7)), Ok(true));
         assert!(bounded(1, METRICS, &limits(6)).is_err());
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_is_not_judged_and_must_say_so() {
+        let starting = METRICS.replace("huntlog_ready 1\n", "huntlog_ready 0\n");
+        assert_eq!(bounded(1, &starting, &limits(6)), Ok(false));
+        let renamed = METRICS.replace("huntlog_ready", "huntlog_is_ready");
+        assert!(bounded(1, &renamed, &limits(7)).is_err());
     }
 
     #[test]

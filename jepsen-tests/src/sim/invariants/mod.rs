@@ -5,12 +5,16 @@ mod bounded;
 mod durable;
 mod leaders_rise;
 mod loud;
+mod remembered;
+mod retained;
 mod same_state;
 
 pub(super) use bounded::bounded;
 pub(super) use durable::{Held, durable};
 pub(super) use leaders_rise::LeadersRise;
-pub(super) use loud::{Stop, loud};
+pub(super) use loud::{Explained, Known, loud};
+pub(super) use remembered::Remembered;
+pub(super) use retained::{Kept, covered, retained};
 pub(super) use same_state::SameState;
 
 /// What a node said of itself.
@@ -20,7 +24,8 @@ pub(super) struct Said {
     pub(super) term: u64,
     /// Who leads, itself perhaps; 0 when it knows of nobody.
     pub(super) leader: u64,
-    /// The last applied log index, and the digest there; empty when nothing is.
+    /// The last log index that has a digest, and the digest; 0 and empty when
+    /// nothing is applied.
     pub(super) applied: u64,
     pub(super) digest: Vec<u8>,
 }

@@ -5,20 +5,31 @@ use std::collections::BTreeMap;
 
 use super::Said;
 
-/// By log index: the digest, and which node said it first.
+/// What nodes have said of their states.
 #[derive(Debug, Default)]
-pub(in crate::sim) struct SameState(BTreeMap<u64, (Vec<u8>, u64)>);
+pub(in crate::sim) struct SameState {
+    /// By log index: the digest, and which node said it first.
+    digests: BTreeMap<u64, (Vec<u8>, u64)>,
+    compared: u64,
+}
 
 impl SameState {
     pub(in crate::sim) fn see(&mut self, said: &Said) -> Result<(), String> {
         if said.digest.is_empty() {
-            return Ok(());
+            if said.applied == 0 {
+                return Ok(());
+            }
+            return Err(format!(
+                "I7: node {} has applied log index {} and no digest of it",
+                said.node, said.applied
+            ));
         }
         let (digest, first) = self
-            .0
+            .digests
             .entry(said.applied)
             .or_insert_with(|| (said.digest.clone(), said.node));
         if *digest == said.digest {
+            self.compared += u64::from(*first != said.node);
             return Ok(());
         }
         Err(format!(
@@ -26,11 +37,29 @@ impl SameState {
             said.applied, said.node
         ))
     }
+
+    /// How often a node has said what another had said before.
+    pub(in crate::sim) fn compared(&self) -> u64 {
+        self.compared
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_that_is_missing_is_seen() {
+        let mut state = SameState::default();
+        let said = |applied| Said {
+            node: 1,
+            applied,
+            ..Said::default()
+        };
+        assert_eq!(state.see(&said(0)), Ok(()));
+        assert!(state.see(&said(7)).is_err());
+        assert_eq!(state.compared(), 0);
+    }
 
     #[test]
     fn another_digest_at_the_same_index_is_seen() {
@@ -44,6 +73,7 @@ mod tests {
         assert_eq!(state.see(&at(1, 7, b"a")), Ok(()));
         assert_eq!(state.see(&at(2, 8, b"b")), Ok(()));
         assert_eq!(state.see(&at(2, 7, b"a")), Ok(()));
+        assert_eq!(state.compared(), 1);
         assert!(state.see(&at(3, 8, b"c")).is_err());
     }
 }

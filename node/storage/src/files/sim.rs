@@ -45,6 +45,7 @@ struct Disk {
     /// The sync at which an error is answered.
     syncs: u64,
     fail_sync_at: Option<u64>,
+    syncs_failed: u64,
     /// The changing operation that is answered with this errno.
     fail_at: Option<(u64, i32)>,
     ignore_syncs: bool,
@@ -85,6 +86,7 @@ impl SimFiles {
                 crashed: false,
                 syncs: 0,
                 fail_sync_at: None,
+                syncs_failed: 0,
                 fail_at: None,
                 ignore_syncs: false,
                 capacity: None,
@@ -137,6 +139,11 @@ impl SimFiles {
     pub fn fail_sync_after(&self, after: u64) {
         let mut disk = self.disk.lock();
         disk.fail_sync_at = Some(disk.syncs + after);
+    }
+
+    /// Syncs so far that were answered with an error because [`fail_sync_after`](Self::fail_sync_after) said so.
+    pub fn syncs_failed(&self) -> u64 {
+        self.disk.lock().syncs_failed
     }
 
     /// Answers the changing operation after `after` more with an errno, once: a write of which a part may be done, a
@@ -580,6 +587,7 @@ impl File for SimFile {
         let failed = match done {
             Ok(false) if disk.fail_sync_at.is_some_and(|at| disk.syncs > at) => {
                 disk.fail_sync_at = None;
+                disk.syncs_failed += 1;
                 Some(io::Error::other("simulated EIO"))
             }
             Ok(false) => None,

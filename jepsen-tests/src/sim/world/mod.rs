@@ -1,9 +1,12 @@
 //! The world: machines, their disks, the network between them, and time.
 
-use std::collections::BTreeMap;
+mod faults;
+mod judge;
+mod machine;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use huntlog_storage::Crash;
@@ -15,47 +18,22 @@ use super::coverage::Coverage;
 use super::disk::Disk;
 use super::host::Process;
 use super::interpose;
-use super::invariants::{Held, Stop, bounded, durable, loud};
+use super::invariants::{Explained, Held, loud};
 use super::middlebox::Middlebox;
+use super::nemesis::RESTART;
 use super::net::{Link, Net};
-use super::node::{Ending, NodeHandle, Setup, Way, config, node_ip, node_process};
+use super::node::{Ending, Setup, Way, config, node_ip, node_process};
 use super::random::Random;
 use super::trace::{Trace, set_place};
-use crate::history::Recorder;
+use crate::history::{Phase as FaultPhase, Recorder};
+pub(super) use machine::ClockFault;
+use machine::{ClientMachine, NodeMachine};
 
 /// What the world moves on by. Nothing crosses the network in less.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
-/// Disks and bounds are judged this often,
-const JUDGE: Duration = Duration::from_millis(2_500);
-/// and disks this often while one is slow.
-const JUDGE_SLOW: Duration = Duration::from_millis(400);
-
 /// Clients' machines have numbers from here on.
 const CLIENTS_FROM: u64 = 100;
-
-/// A machine of the cluster.
-pub(super) struct NodeMachine {
-    pub(super) process: Option<Process>,
-    pub(super) handle: Option<NodeHandle>,
-    pub(super) disk: Disk,
-    /// Who it was given for its first members.
-    initial: Vec<u64>,
-    wall_ahead_ms: i64,
-    drift_ppm: i64,
-    /// It has ended and is not to be started again.
-    pub(super) retired: bool,
-    /// When its process is started again, if it is down.
-    pub(super) back_at: Option<Duration>,
-}
-
-/// A client's machine.
-pub(super) struct ClientMachine {
-    pub(super) process: Option<Process>,
-    pub(super) program: Arc<dyn Program>,
-    ip: IpAddr,
-    pub(super) back_at: Option<Duration>,
-}
 
 pub(super) struct World {
     pub(super) seed: u64,
@@ -76,6 +54,8 @@ pub(super) struct World {
     judged: (u64, Duration),
     /// What the disks had of acknowledged entries.
     disks_seen: Vec<(u64, BTreeMap<u64, Held>)>,
+    /// Nodes of which it was said that they are no members any more.
+    said_removed: BTreeSet<u64>,
     /// What must not have happened.
     pub(super) violations: Vec<String>,
 }
@@ -92,10 +72,16 @@ impl World {
         let net = Net::new(Random::new(seed, 1), usual);
         let (phase, phase_seen) = watch::channel(Phase::Chaos);
         let clock = Arc::new(Mutex::new(Duration::ZERO));
-        let recorder = Recorder::new({
-            let clock = clock.clone();
-            move || u64::try_from(clock.lock().as_nanos()).unwrap_or(u64::MAX)
-        });
+        let recorder = Recorder::observed(
+            {
+                let clock = clock.clone();
+                move || u64::try_from(clock.lock().as_nanos()).unwrap_or(u64::MAX)
+            },
+            {
+                let trace = trace.clone();
+                move |event| trace.line(&format!("history: {event}"))
+            },
+        );
         let shared = Shared {
             way: Way {
                 net: net.clone(),
@@ -103,13 +89,14 @@ impl World {
             },
             recorder,
             phase: phase_seen,
-            coverage: Arc::new(Mutex::new(Coverage::default())),
+            coverage: Arc::new(Mutex::new(Coverage::new())),
             members: Arc::default(),
             seen: Arc::new(Mutex::new(Seen::default())),
             acknowledged: Arc::default(),
             hit: Arc::default(),
             opened: Arc::default(),
             opening: Arc::default(),
+            gives_up: setup.retention_bytes.is_some(),
             forgotten: setup.expires_sessions().then(Arc::default),
         };
         Self {
@@ -127,6 +114,7 @@ impl World {
             clock,
             judged: (0, Duration::ZERO),
             disks_seen: Vec::new(),
+            said_removed: BTreeSet::new(),
             violations: Vec::new(),
         }
     }
@@ -135,19 +123,7 @@ impl World {
     pub(super) fn add_node(&mut self, id: u64, initial: &[u64]) {
         let disk_seed = Random::new(self.seed, 1_000 + id).next();
         let disk = Disk::new(disk_seed, Random::new(self.seed, 2_000 + id));
-        self.nodes.insert(
-            id,
-            NodeMachine {
-                process: None,
-                handle: None,
-                disk,
-                initial: initial.to_vec(),
-                wall_ahead_ms: 0,
-                drift_ppm: 0,
-                retired: false,
-                back_at: None,
-            },
-        );
+        self.nodes.insert(id, NodeMachine::new(disk, initial));
         self.start_node(id);
     }
 
@@ -169,11 +145,12 @@ impl World {
             self.shared.way.clone(),
             machine.disk.clone(),
         );
-        let mut process = Process::start(main);
-        process.set_wall_ahead_ms(machine.wall_ahead_ms);
-        process.set_drift_ppm(machine.drift_ppm);
+        let process = Process::start(main);
         machine.process = Some(process);
         machine.handle = Some(handle);
+        machine.life += 1;
+        machine.syncs_failed_before = machine.disk.syncs_failed();
+        machine.set_clock();
         self.trace.line(&format!("world: node {id} starts"));
     }
 
@@ -193,85 +170,14 @@ impl World {
             self.net.darken(node_ip(id));
         }
         self.keep_counts(id);
+        // What it says at its end is its own.
+        set_place(self.now, id);
         drop(process);
+        self.place(0);
         let machine = self.nodes.get_mut(&id).expect("looked up");
         machine.handle = None;
+        machine.to_tear = None;
         machine.disk.crash(crash);
-    }
-
-    /// What a process has counted is gone with it.
-    fn keep_counts(&mut self, id: u64) {
-        let Some(handle) = self
-            .nodes
-            .get(&id)
-            .and_then(|machine| machine.handle.as_ref())
-        else {
-            return;
-        };
-        let text = handle.metrics.encode();
-        let mut coverage = self.shared.coverage.lock();
-        for line in text.lines() {
-            let Some((name, value)) = line.rsplit_once(' ') else {
-                continue;
-            };
-            let value = value.parse::<f64>().unwrap_or(0.0);
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a count of a short run"
-            )]
-            let value = value as u64;
-            if name.starts_with("huntlog_snapshots_total") {
-                if name.contains("installed") || name.contains("received") {
-                    coverage.snapshots_installed += value;
-                } else {
-                    coverage.snapshots_taken += value;
-                }
-            }
-        }
-    }
-
-    /// Counts what running processes have counted so far; once, at the end.
-    pub(super) fn keep_all_counts(&mut self) {
-        let ids: Vec<u64> = self.nodes.keys().copied().collect();
-        for id in ids {
-            self.keep_counts(id);
-        }
-        let net = self.net.counts();
-        let middle = self.shared.way.middlebox.as_ref();
-        let done = middle.map(Middlebox::done).unwrap_or_default();
-        let disks: Vec<_> = self.nodes.values().map(|node| node.disk.counts()).collect();
-        let mut coverage = self.shared.coverage.lock();
-        coverage.leaders = self.shared.seen.lock().leaders.leaderships();
-        coverage.requests_repeated = done.repeated;
-        coverage.requests_delayed = done.delayed;
-        coverage.requests_lost = done.lost;
-        coverage.log_truncated = self.trace.seen("cutting off entries of a leader");
-        coverage.segments_lost = net.lost;
-        coverage.segments_stalled = net.stalled;
-        coverage.connections_reset = net.reset;
-        coverage.torn_tails = disks.iter().map(|disk| disk.torn_tails).sum();
-        coverage.frames_rewritten = disks.iter().map(|disk| disk.frames_rewritten).sum();
-    }
-
-    /// Sets how far the node's wall clock is ahead, and how much its clocks gain.
-    pub(super) fn set_clock(&mut self, id: u64, wall_ahead_ms: i64, drift_ppm: i64) {
-        let Some(machine) = self.nodes.get_mut(&id) else {
-            return;
-        };
-        machine.wall_ahead_ms = wall_ahead_ms;
-        machine.drift_ppm = drift_ppm;
-        if let Some(process) = &mut machine.process {
-            process.set_wall_ahead_ms(wall_ahead_ms);
-            process.set_drift_ppm(drift_ppm);
-        }
-    }
-
-    pub(super) fn clocks_right(&mut self) {
-        let ids: Vec<u64> = self.nodes.keys().copied().collect();
-        for id in ids {
-            self.set_clock(id, 0, 0);
-        }
     }
 
     /// Starts the operator's client.
@@ -340,6 +246,14 @@ impl World {
         }
     }
 
+    /// The machines of the clients that do the work. What the network does to
+    /// clients it does to them: who watches and operates the run it leaves alone.
+    pub(super) fn workload(&self) -> Vec<IpAddr> {
+        let works = |client: &&ClientMachine| client.program.is_workload();
+        let clients = self.clients.values().filter(works);
+        clients.map(|client| client.ip).collect()
+    }
+
     /// Nodes whose processes run and are not paused.
     pub(super) fn running(&self) -> Vec<u64> {
         let runs = |machine: &NodeMachine| {
@@ -380,81 +294,18 @@ impl World {
         }
         self.place(0);
         self.judge_acknowledged();
-        self.judge_bounds();
+        if self
+            .now
+            .as_millis()
+            .is_multiple_of(judge::JUDGE.as_millis())
+        {
+            self.judge_bounds();
+        }
+        self.judge_errors();
+        self.note_failed_syncs();
         self.darken_broken();
         self.bury_ended();
         self.bring_back();
-    }
-
-    /// Holds what was acknowledged in this tick against the disks, from time to
-    /// time; more often while a disk takes its time, because that tells more.
-    fn judge_acknowledged(&mut self) {
-        let acknowledged = self.shared.acknowledged.load(Ordering::Relaxed);
-        if acknowledged <= self.judged.0 {
-            return;
-        }
-        let slow = self.nodes.values().any(|node| node.disk.is_slow());
-        let pause = if slow { JUDGE_SLOW } else { JUDGE };
-        let (_, at) = self.judged;
-        self.judged.0 = acknowledged;
-        if self.now < at + pause {
-            return;
-        }
-        self.judged.1 = self.now;
-        let mut disks = BTreeMap::new();
-        for (id, node) in &self.nodes {
-            match node.disk.would_hold(acknowledged) {
-                Ok(held) => {
-                    disks.insert(*id, held);
-                }
-                Err(error) => self.violations.push(format!(
-                    "I12: what a power cut would leave of node {id} is refused: {error}"
-                )),
-            }
-        }
-        let mut coverage = self.shared.coverage.lock();
-        coverage.disks_judged += 1;
-        drop(coverage);
-        // Of voters that have just changed nobody has spoken yet.
-        self.disks_seen.push((acknowledged, disks));
-    }
-
-    /// What the disks seen so far say of I1.
-    pub(super) fn judge_disks(&mut self) {
-        let voters = &self.shared.seen.lock().voters;
-        for (index, disks) in self.disks_seen.drain(..) {
-            self.violations.extend(durable(index, &disks, voters).err());
-        }
-    }
-
-    /// Holds what the nodes measure against their limits.
-    fn judge_bounds(&mut self) {
-        if !self.now.as_millis().is_multiple_of(JUDGE.as_millis()) {
-            return;
-        }
-        for (id, node) in &self.nodes {
-            let metrics = node.handle.as_ref().map(|handle| handle.metrics.encode());
-            let judged = metrics.map(|text| bounded(*id, &text, &self.setup.limits));
-            self.violations.extend(judged.and_then(Result::err));
-        }
-    }
-
-    /// A machine whose disk has stopped in the middle of something has no power.
-    fn darken_broken(&mut self) {
-        let broken: Vec<u64> = self
-            .nodes
-            .iter()
-            .filter(|(_, machine)| machine.process.is_some() && machine.disk.is_down())
-            .map(|(id, _)| *id)
-            .collect();
-        for id in broken {
-            self.crash_node(id, Crash::Power);
-            if let Some(machine) = self.nodes.get_mut(&id) {
-                machine
-                    .back_at
-                    .get_or_insert(self.now + Duration::from_secs(1));
-            }
-        }
     }
 
     /// A process that has ended leaves its machine.
@@ -467,14 +318,24 @@ impl World {
         for (id, ending) in ended {
             self.trace
                 .line(&format!("world: node {id} has ended: {ending:?}"));
+            let judged = match &ending {
+                Ending::Stopped => {
+                    self.shared.fault(RESTART, FaultPhase::Start, &[id]);
+                    None
+                }
+                Ending::Failed(reason) => Some(loud(reason, &self.known(id))),
+            };
             self.crash_node(id, Crash::Process);
             let machine = self.nodes.get_mut(&id).expect("it has just ended");
-            if let Ending::Failed(reason) = ending {
-                match loud(id, &reason) {
-                    Ok(Stop::Removed) => machine.retired = true,
-                    Ok(Stop::Explained) => {}
-                    Err(violation) => self.violations.push(violation),
+            match judged {
+                None | Some(Ok(Explained::Disk)) => {}
+                Some(Ok(Explained::Removed)) => {
+                    machine.retired = true;
+                    self.said_removed.insert(id);
                 }
+                Some(Err(unexplained)) => self
+                    .violations
+                    .push(format!("I12: node {id} stopped: {unexplained}")),
             }
             // As a supervisor does.
             machine

@@ -11,6 +11,8 @@ pub(super) struct Coverage {
     /// Those of several events.
     pub(super) batches: u64,
     pub(super) duplicates: u64,
+    /// Those that leaders have met, also of those that nobody waits for any more.
+    pub(super) duplicates_proposed: u64,
     pub(super) retried: u64,
     pub(super) outcomes_dropped: u64,
     pub(super) not_applied: u64,
@@ -76,6 +78,7 @@ impl Coverage {
             ("appends", self.appends),
             ("batches", self.batches),
             ("duplicates", self.duplicates),
+            ("duplicates_proposed", self.duplicates_proposed),
             ("retried", self.retried),
             ("outcomes_dropped", self.outcomes_dropped),
             ("not_applied", self.not_applied),

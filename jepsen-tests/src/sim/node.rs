@@ -224,32 +224,38 @@ fn target(uri: &http::Uri) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// What a process has counted of snapshots.
+/// What a process has counted, and is gone with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Snapshots {
-    pub(super) taken: u64,
-    /// Sent by another node.
-    pub(super) installed: u64,
+pub(super) struct Counted {
+    pub(super) snapshots_built: u64,
+    pub(super) snapshots_installed: u64,
+    /// Batches proposed that had been applied before, whoever had sent them again.
+    pub(super) duplicates: u64,
 }
 
-impl Snapshots {
+impl Counted {
     /// By a node's metrics, in Prometheus' text format.
-    pub(super) fn counted(metrics: &str) -> Self {
-        let mut snapshots = Self::default();
+    pub(super) fn of(metrics: &str) -> Self {
+        let mut counted = Self::default();
         for line in metrics.lines() {
             let Some((name, value)) = line.rsplit_once(' ') else {
                 continue;
             };
-            if name.starts_with("huntlog_snapshots_total") {
-                let value = value.parse().unwrap_or(0);
-                if name.contains("installed") || name.contains("received") {
-                    snapshots.installed += value;
+            let count = if name.starts_with("huntlog_snapshots_total") {
+                if name.contains("\"installed\"") {
+                    &mut counted.snapshots_installed
                 } else {
-                    snapshots.taken += value;
+                    &mut counted.snapshots_built
                 }
-            }
+            } else if name.starts_with("huntlog_proposals_total") && name.contains("\"duplicate\"")
+            {
+                &mut counted.duplicates
+            } else {
+                continue;
+            };
+            *count += value.parse::<u64>().unwrap_or(0);
         }
-        snapshots
+        counted
     }
 }
 
@@ -326,4 +332,27 @@ pub(super) fn node_process(
         *ours.ending.lock() = Some(ending);
     };
     (main, handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use huntlog_node::telemetry::{ProposalResult, SnapshotKind};
+
+    use super::*;
+
+    #[test]
+    fn what_a_node_counts_is_found() {
+        let metrics = Metrics::new("simulated", 1, "simulated");
+        let partition = metrics.partition(0);
+        partition.snapshot(SnapshotKind::Built).inc_by(2);
+        partition.snapshot(SnapshotKind::Installed).inc_by(3);
+        partition.proposal(ProposalResult::Applied).inc_by(5);
+        partition.proposal(ProposalResult::Duplicate).inc_by(7);
+        let counted = Counted {
+            snapshots_built: 2,
+            snapshots_installed: 3,
+            duplicates: 7,
+        };
+        assert_eq!(Counted::of(&metrics.encode()), counted);
+    }
 }

@@ -45,6 +45,10 @@ pub(in crate::sim) struct State {
     pub(in crate::sim) busy: bool,
     /// Nodes whose removal has been asked for.
     pub(in crate::sim) removals: BTreeSet<u64>,
+    /// Those of which it is known that they are no members any more.
+    pub(in crate::sim) removed: BTreeSet<u64>,
+    /// An order that changes the members is being carried out.
+    changing: bool,
     /// Nodes that are out of service.
     drained: BTreeSet<u64>,
 }
@@ -57,12 +61,29 @@ impl State {
             orders: Vec::new(),
             busy: false,
             removals: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            changing: false,
             drained: BTreeSet::new(),
         }
     }
 }
 
+impl Order {
+    fn changes_members(&self) -> bool {
+        matches!(
+            self,
+            Self::Add { .. } | Self::Promote { .. } | Self::Remove { .. }
+        )
+    }
+}
+
 impl Operator {
+    /// Whether the members change no more, unless there is another order.
+    pub(in crate::sim) fn leaves_members(&self) -> bool {
+        let state = self.state.lock();
+        !state.changing && !state.orders.iter().any(Order::changes_members)
+    }
+
     pub(in crate::sim) fn is_set_up(&self) -> bool {
         self.state.lock().set_up
     }
@@ -170,7 +191,9 @@ impl Operator {
                     shared.fault(nemesis::DRAIN, FaultPhase::Stop, &[*node]);
                 }
             }
-            Order::Add { node } | Order::Promote { node } | Order::Remove { node } => {
+            Order::Add { node } | Order::Promote { node } => start(nemesis::MEMBER, &[*node]),
+            Order::Remove { node } => {
+                self.state.lock().removed.insert(*node);
                 start(nemesis::MEMBER, &[*node]);
             }
         }
@@ -207,7 +230,9 @@ impl Program for Operator {
                 let order = {
                     let mut state = self.state.lock();
                     state.busy = !state.orders.is_empty();
-                    state.busy.then(|| state.orders.remove(0))
+                    let next = state.busy.then(|| state.orders.remove(0));
+                    state.changing = next.as_ref().is_some_and(Order::changes_members);
+                    next
                 };
                 match order {
                     Some(order) => self.carry_out(&client, &shared, ip, order).await,
@@ -227,5 +252,31 @@ impl Program for Operator {
 
     fn name(&self) -> String {
         "operator".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_left_once_no_order_changes_them() {
+        let operator = Operator {
+            keys: 1,
+            limits: Vec::new(),
+            players: 0,
+            state: Mutex::new(State::new(Random::new(1, 1))),
+            ordered: Notify::new(),
+        };
+        operator.order(Order::Drain {
+            node: 1,
+            undo: true,
+        });
+        assert!(operator.leaves_members());
+        operator.order(Order::Remove { node: 1 });
+        assert!(!operator.leaves_members());
+        operator.state.lock().orders.clear();
+        operator.state.lock().changing = true;
+        assert!(!operator.leaves_members());
     }
 }

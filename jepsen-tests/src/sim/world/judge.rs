@@ -8,7 +8,7 @@ use super::World;
 use crate::sim::disk::SEGMENT_BYTES;
 use crate::sim::invariants::{Explained, Kept, Known, bounded, durable, loud, retained};
 use crate::sim::middlebox::Middlebox;
-use crate::sim::node::Snapshots;
+use crate::sim::node::Counted;
 
 /// Disks and bounds are judged this often,
 pub(super) const JUDGE: Duration = Duration::from_millis(2_500);
@@ -31,6 +31,12 @@ impl World {
             return;
         }
         self.judged.1 = self.now;
+        self.hold_against_disks(acknowledged);
+    }
+
+    /// Holds what is acknowledged up to this log index against what a power cut
+    /// now would leave.
+    fn hold_against_disks(&mut self, acknowledged: u64) {
         let mut disks = BTreeMap::new();
         let mut most: Option<(u64, Kept)> = None;
         for (id, node) in &self.nodes {
@@ -59,8 +65,12 @@ impl World {
         self.disks_seen.push((acknowledged, disks));
     }
 
-    /// What the disks seen so far say of I1.
+    /// What the disks seen so far say of I1, and those of now, in the end.
     pub(in crate::sim) fn judge_disks(&mut self) {
+        let acknowledged = self.shared.acknowledged.load(Ordering::Relaxed);
+        if acknowledged > 0 {
+            self.hold_against_disks(acknowledged);
+        }
         let voters = &self.shared.seen.lock().voters;
         for (index, disks) in self.disks_seen.drain(..) {
             self.violations.extend(durable(index, &disks, voters).err());
@@ -136,10 +146,11 @@ impl World {
         else {
             return;
         };
-        let snapshots = Snapshots::counted(&handle.metrics.encode());
+        let counted = Counted::of(&handle.metrics.encode());
         let mut coverage = self.shared.coverage.lock();
-        coverage.snapshots_installed += snapshots.installed;
-        coverage.snapshots_taken += snapshots.taken;
+        coverage.snapshots_installed += counted.snapshots_installed;
+        coverage.snapshots_taken += counted.snapshots_built;
+        coverage.duplicates_proposed += counted.duplicates;
     }
 
     /// Counts what running processes have counted so far; once, at the end.

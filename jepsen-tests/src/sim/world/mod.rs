@@ -187,7 +187,11 @@ impl World {
 
     /// The nodes that have to come to the same in the end.
     pub(super) fn members(&self) -> Vec<u64> {
-        let stays = |id: &u64| self.nodes.get(id).is_some_and(|node| !node.retired);
+        let operator = self.operator.state.lock();
+        let stays = |id: &u64| {
+            let here = self.nodes.get(id).is_some_and(|node| !node.retired);
+            here && !operator.removed.contains(id)
+        };
         let members = self.shared.seen.lock().members();
         let members = members.unwrap_or_else(|| self.nodes.keys().copied().collect());
         members.into_iter().filter(stays).collect()

@@ -240,25 +240,17 @@ impl Stages {
             questions: 1.into(),
         }));
         let producers = 2 + self.random.below(4);
-        let mut sessions = Vec::new();
-        for _ in 0..producers {
+        let mut sessions = 0;
+        for serial in 0..producers {
             // Some share a session, and fence each other.
-            let last = sessions.last().copied().unwrap_or(0);
-            let begins = last == 0 || !self.random.one_in(4);
-            sessions.push(last + u64::from(begins));
-        }
-        for (serial, session) in (0..).zip(&sessions) {
-            let window = 1 + usize::try_from(self.random.below(8)).expect("a few");
-            let shared = sessions.iter().filter(|other| *other == session).count() > 1;
+            if serial == 0 || !self.random.one_in(4) {
+                sessions += 1;
+            }
             let producer = Producer {
-                session: format!("producer-{session}"),
+                session: format!("producer-{sessions}"),
                 serial,
                 keys,
-                // When a batch with others behind it fails, the client library opens
-                // the session again by itself, and sends them under an epoch that
-                // the history does not know: it would take the session back from
-                // whoever has fenced it. It does not with one batch at a time.
-                window: if shared { 1 } else { window },
+                window: 1 + usize::try_from(self.random.below(8)).expect("a few"),
                 pace: match self.random.below(4) {
                     // Now and then longer than sessions are kept.
                     0 => Duration::from_millis(1_000 + self.random.below(6_000)),
@@ -333,8 +325,7 @@ impl Stages {
         let settled = |world: &mut World| {
             let members = world.members();
             let acknowledged = world.shared.acknowledged.load(Ordering::Relaxed);
-            world.operator.leaves_members()
-                && world.shared.seen.lock().settled(&members, acknowledged)
+            world.shared.seen.lock().settled(&members, acknowledged)
                 && world
                     .clients
                     .values()

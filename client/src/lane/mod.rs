@@ -185,6 +185,8 @@ impl Lane {
             partition: self.cluster.options.partition,
             session: slot.name.to_string(),
             nonce: slot.begin_opening(&self.cluster),
+            // Whoever has been fenced does not take the session back.
+            epoch: slot.sequencer.epoch(),
         };
         let timeout = slot.timeout;
         let cluster = Arc::clone(&self.cluster);

@@ -45,6 +45,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::error::{AppendError, Cause, Disposition, Refusal};
 use crate::limits;
+use crate::status::{Handling, handling};
 
 /// A point in time, as the time passed since the driver's start.
 pub type Moment = Duration;
@@ -372,7 +373,10 @@ impl<P, R> Sequencer<P, R> {
 
     /// The session cannot be opened, for a reason that will not pass.
     pub fn open_refused(&mut self, refusal: Arc<Refusal>) {
-        self.die(Cause::Refused(refusal));
+        self.die(match handling(&refusal) {
+            Handling::Fenced => Cause::Fenced,
+            _ => Cause::Refused(refusal),
+        });
     }
 
     /// Gives up on every batch whose deadline has passed. True when the oldest

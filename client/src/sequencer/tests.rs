@@ -268,6 +268,31 @@ fn a_fenced_session_is_dead() {
     ));
 }
 
+/// I4: it is opened again under the epoch it has, and does not take the session
+/// back from whoever has opened it since.
+#[test]
+fn a_session_that_was_fenced_when_it_is_opened_again_is_dead() {
+    let mut session = open(0);
+    submit(&mut session, &["a", "b"]);
+    send_all(&mut session, SECOND);
+    let mut strange = not_applied(Reason::Invalid).expect_err("a refusal");
+    strange.disposition = Disposition::Unknown;
+    strange.code = Code::PermissionDenied;
+    session.answered(10, 1, Err(strange), SECOND);
+    session.answered(10, 2, gap(1), SECOND);
+    assert!(session.wants_opening());
+    let fenced = not_applied(Reason::Fenced).expect_err("a refusal");
+    session.open_refused(fenced.into());
+    assert_eq!(session.dead(), Some(&Cause::Fenced));
+    assert_eq!(
+        outcomes(&mut session),
+        [
+            ("a", Err(Disposition::Unknown)),
+            ("b", Err(Disposition::NotApplied)),
+        ]
+    );
+}
+
 /// I3, I10: what is unknown when the session was forgotten stays unknown.
 #[test]
 fn a_forgotten_session_gives_unknown_batches_back_and_renumbers_the_others() {

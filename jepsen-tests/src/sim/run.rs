@@ -325,7 +325,8 @@ impl Stages {
         let settled = |world: &mut World| {
             let members = world.members();
             let acknowledged = world.shared.acknowledged.load(Ordering::Relaxed);
-            world.shared.seen.lock().settled(&members, acknowledged)
+            world.operator.leaves_members()
+                && world.shared.seen.lock().settled(&members, acknowledged)
                 && world
                     .clients
                     .values()

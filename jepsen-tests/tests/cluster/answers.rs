@@ -42,6 +42,7 @@ impl Wire {
                 partition: 0,
                 session: session.to_owned(),
                 nonce: vec![1; 16].into(),
+                epoch: 0,
             })
             .await
             .expect("opened")
@@ -202,6 +203,7 @@ async fn sessions_sequences_and_epochs_are_answered_as_tabled() {
         partition: 0,
         session: "s".into(),
         nonce: vec![2; 16].into(),
+        epoch: 0,
     };
     let reopened = wire
         .events

@@ -81,6 +81,7 @@ async fn clocks_apart(library: &Path, shift: &str) {
         partition: 0,
         session: "s".to_owned(),
         nonce: vec![1; 16].into(),
+        epoch: 0,
     };
     let epoch = events
         .open_session(session)

@@ -42,6 +42,7 @@ async fn open(client: &mut EventServiceClient<Channel>, session: &str) -> OpenSe
         partition: 0,
         session: session.to_owned(),
         nonce,
+        epoch: 0,
     };
     client
         .open_session(request)

@@ -6,7 +6,7 @@ use crate::codec::event::{EventRef, KindRef};
 use crate::hunt::{Hunt, Position, Rules};
 use crate::machine::Machine;
 use crate::outcome::Kept;
-use crate::sessions::{Admission, Opened, StoredResult};
+use crate::sessions::{Admission, Opened, Opening, StoredResult};
 use crate::workflow::{self, Step};
 use crate::{
     Applied, BatchOutcome, BatchResult, CommandResult, EventType, LogId, Refusal, RejectReason,
@@ -157,7 +157,7 @@ impl<'m, 'e> Application<'m, 'e> {
     fn command(&mut self, command: &EncodedCommandRef<'e>) -> CommandResult {
         match command.decode().expect(VALIDATED) {
             CommandRef::Batch(batch) => CommandResult::Batch(self.batch(&batch, command)),
-            CommandRef::OpenSession { name, nonce } => {
+            CommandRef::OpenSession { name, nonce, epoch } => {
                 let Machine {
                     view,
                     recency,
@@ -165,9 +165,8 @@ impl<'m, 'e> Application<'m, 'e> {
                     ..
                 } = &mut *self.machine;
                 let index = self.log_id.index;
-                let opening = view
-                    .sessions
-                    .open(name, nonce, index, &view.limits, recency);
+                let opening = Opening { name, nonce, epoch };
+                let opening = view.sessions.open(&opening, index, &view.limits, recency);
                 scratch.record.opening(&opening);
                 match opening {
                     Err(refusal) => CommandResult::SessionRefused(refusal),

@@ -50,6 +50,7 @@ pub use answer::{answer_hash, derived_salt, normalise};
 pub use codec::DecodeError;
 pub use codec::batch::{
     BatchRef, CommandRef, EncodedCommand, Events, encode_batch, encode_open_session,
+    encode_reopen_session,
 };
 pub use codec::definition::EncodedDefinition;
 pub use codec::entry::{Commands, EncodedCommandRef, EntryBuilder, EntryRef};

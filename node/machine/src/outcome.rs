@@ -65,8 +65,7 @@ pub enum BatchResult {
     Refused(Refusal),
 }
 
-/// Why a session could not be opened. Retrying later, with the same nonce, can
-/// help.
+/// Why a session could not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SessionRefusal {
     /// Every place is taken by a session in use.
@@ -83,6 +82,16 @@ pub enum SessionRefusal {
         "the session was opened by another at the same moment; nothing was changed; open it again"
     )]
     Contended,
+    /// It was to go on from an epoch that another opening has fenced since.
+    #[error(
+        "epoch {epoch} of the session was fenced by epoch {current}; nothing was changed; another program owns the session now: stop, or open it as a new owner, without an epoch"
+    )]
+    Fenced {
+        /// Of the one who asked.
+        epoch: u64,
+        /// The session's own.
+        current: u64,
+    },
 }
 
 /// Why a batch was refused whole. None of its events was applied.

@@ -136,6 +136,7 @@ impl Cluster {
                 partition: 0,
                 session: session.to_owned(),
                 nonce: vec![nonce; 8].into(),
+                epoch: 0,
             })
             .await
             .expect("it opens")

@@ -331,6 +331,11 @@ fn row(error: &ApiError) -> Row {
             Row::new(Code::Aborted, "SESSION_CONTENDED", NotApplied)
                 .retry(limits::RETRY_DELAY_NO_LEADER)
         }
+        ApiError::SessionRefused(SessionRefusal::Fenced { epoch, current }) => {
+            Row::precondition("FENCED")
+                .with("epoch", epoch)
+                .with("actual", current)
+        }
         ApiError::Unreachable {
             leader,
             address,

@@ -364,6 +364,16 @@ fn sessions_that_can_not_be_opened_can_be_later() {
         (Code::Aborted, "SESSION_CONTENDED", "NOT_APPLIED", true),
         &[],
     );
+    write(
+        || {
+            ApiError::SessionRefused(SessionRefusal::Fenced {
+                epoch: 5,
+                current: 9,
+            })
+        },
+        (Code::FailedPrecondition, "FENCED", "NOT_APPLIED", false),
+        &[("epoch", "5"), ("actual", "9")],
+    );
 }
 
 #[test]

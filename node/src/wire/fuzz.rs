@@ -285,6 +285,7 @@ impl Replica {
                 partition: 0,
                 session: session.to_owned(),
                 nonce: Bytes::from_static(b"8 bytes."),
+                epoch: 0,
             };
             let command = open_session_command(&request).expect("sound");
             replica.apply(&command);

@@ -1,6 +1,6 @@
 //! Opening a session.
 
-use huntlog_machine::{EncodedCommand, encode_open_session};
+use huntlog_machine::{EncodedCommand, encode_reopen_session};
 use huntlog_proto::v1;
 
 use super::faults::{Faults, InvalidRequest};
@@ -29,7 +29,8 @@ pub fn open_session_command(
         );
     }
     faults.finish(())?;
-    Ok(encode_open_session(&request.session, &request.nonce))
+    let v1::OpenSessionRequest { session, nonce, .. } = request;
+    Ok(encode_reopen_session(session, nonce, request.epoch))
 }
 
 /// The answer to a session that is open.
@@ -58,6 +59,7 @@ mod tests {
             partition: 0,
             session: session.to_owned(),
             nonce: vec![7; nonce_bytes].into(),
+            epoch: 0,
         }
     }
 
@@ -65,7 +67,7 @@ mod tests {
     fn a_valid_request_becomes_its_command() {
         let command = open_session_command(&request("game-1", 16)).expect("valid");
         match CommandRef::decode(command.bytes()) {
-            Ok(CommandRef::OpenSession { name, nonce }) => {
+            Ok(CommandRef::OpenSession { name, nonce, .. }) => {
                 assert_eq!((name, nonce), ("game-1", &[7; 16][..]));
             }
             other => panic!("{other:?}"),

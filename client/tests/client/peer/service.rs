@@ -255,7 +255,8 @@ impl proto::event_service_server::EventService for Service {
         if self.shared.state().leader.is_none() {
             return Err(status(&Self::no_leader()));
         }
-        let opened = self.shared.state().open(&request.session, &request.nonce);
+        let opened = self.shared.state().open(&request);
+        let opened = opened.map_err(|refused| status(&refused))?;
         self.shared.touch();
         Ok(self.respond(opened))
     }

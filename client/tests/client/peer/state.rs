@@ -170,20 +170,28 @@ impl State {
             })
     }
 
-    pub fn open(&mut self, name: &str, nonce: &[u8]) -> proto::OpenSessionResponse {
+    pub fn open(
+        &mut self,
+        request: &proto::OpenSessionRequest,
+    ) -> Result<proto::OpenSessionResponse, Failure> {
         self.index += 1;
+        let name = request.session.as_str();
+        let nonce = &request.nonce;
         let fresh = !self.sessions.contains_key(name);
         let session = self.sessions.entry(name.to_owned()).or_default();
-        if session.nonce != nonce {
+        if session.nonce != *nonce {
+            if !fresh && request.epoch != 0 && request.epoch != session.epoch {
+                return Err(failure(Code::FailedPrecondition, "FENCED", true));
+            }
             session.epoch = self.index;
             session.nonce = nonce.to_vec();
         }
-        proto::OpenSessionResponse {
+        Ok(proto::OpenSessionResponse {
             partition: 0,
             epoch: session.epoch,
             last_sequence: session.last_sequence,
             fresh: fresh || session.last_sequence == 0,
-        }
+        })
     }
 
     pub fn append(&mut self, batch: &proto::Batch) -> Result<proto::AppendResponse, Failure> {

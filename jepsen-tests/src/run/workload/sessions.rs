@@ -105,6 +105,7 @@ impl Program {
             partition: 0,
             session: self.session.clone(),
             nonce: Bytes::from(self.random.random::<[u8; 16]>().to_vec()),
+            epoch: 0,
         };
         let mut open = Open {
             producer: self.session.clone(),

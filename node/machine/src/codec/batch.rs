@@ -106,13 +106,23 @@ pub fn encode_batch(batch: &Batch) -> EncodedCommand {
     }
 }
 
-/// Encodes the opening of a session.
+/// Encodes the opening of a session, taken from whoever holds it.
 #[must_use]
 pub fn encode_open_session(name: &str, nonce: &[u8]) -> EncodedCommand {
-    let mut out = Vec::with_capacity(name.len() + nonce.len() + 4);
+    encode_reopen_session(name, nonce, 0)
+}
+
+/// Encodes the opening of a session by whoever holds `epoch`; 0 is nobody in
+/// particular.
+#[must_use]
+pub fn encode_reopen_session(name: &str, nonce: &[u8], epoch: u64) -> EncodedCommand {
+    let mut out = Vec::with_capacity(name.len() + nonce.len() + 14);
     out.put_u8(OPEN_SESSION);
     out.put_str(name);
     out.put_bytes(nonce);
+    if epoch != 0 {
+        out.put_varint(epoch);
+    }
     EncodedCommand {
         bytes: out.into(),
         events: 0,
@@ -149,6 +159,8 @@ pub enum CommandRef<'a> {
         name: &'a str,
         /// What tells a retry from another opening.
         nonce: &'a [u8],
+        /// The epoch it goes on from; 0 takes the session from whoever holds it.
+        epoch: u64,
     },
 }
 
@@ -181,8 +193,16 @@ impl<'a> CommandRef<'a> {
             OPEN_SESSION => {
                 let name = reader.str("session")?;
                 let nonce = reader.bytes("nonce")?;
+                let epoch = match reader.is_empty() {
+                    true => 0,
+                    // There is one way to write a command: 0 is left out.
+                    false => match reader.varint("epoch")? {
+                        0 => return Err(DecodeError::OutOfRange { what: "epoch" }),
+                        epoch => epoch,
+                    },
+                };
                 reader.finish("command")?;
-                Ok(Self::OpenSession { name, nonce })
+                Ok(Self::OpenSession { name, nonce, epoch })
             }
             tag => Err(DecodeError::UnknownTag {
                 what: "command",

@@ -174,6 +174,10 @@ impl RecordWriter {
             }
             Err(SessionRefusal::TableFull { .. }) => out.put_u8(SESSIONS_FULL),
             Err(SessionRefusal::Contended) => out.put_u8(SESSION_CONTENDED),
+            Err(SessionRefusal::Fenced { current, .. }) => {
+                out.put_u8(FENCED);
+                out.put_varint(*current);
+            }
         }
         self.fold();
     }

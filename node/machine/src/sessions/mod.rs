@@ -71,6 +71,15 @@ pub(crate) struct Sessions {
 
 const LISTED: &str = "every listed slot has a session";
 
+/// An opening that is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) nonce: &'a [u8],
+    /// The epoch it goes on from; 0 takes the session from whoever holds it.
+    pub(crate) epoch: u64,
+}
+
 /// An opening that succeeded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opened {
@@ -156,17 +165,25 @@ impl Sessions {
     /// Opens a session with the epoch `log_index`.
     pub(crate) fn open(
         &mut self,
-        name: &str,
-        nonce: &[u8],
+        opening: &Opening<'_>,
         log_index: u64,
         limits: &Limits,
         recency: &mut Recency,
     ) -> Result<Opened, SessionRefusal> {
-        let nonce = xxh3_128(nonce).to_le_bytes();
+        let Opening { name, epoch, .. } = *opening;
+        let nonce = xxh3_128(opening.nonce).to_le_bytes();
         let slot = match self.by_name.get(name) {
             Some(&slot) => {
                 let session = self.session_mut(slot);
                 if session.nonce != nonce {
+                    // A higher one comes from a future that a restored backup has
+                    // not: its owner finds out by the last sequence.
+                    if epoch != 0 && epoch < session.epoch {
+                        return Err(SessionRefusal::Fenced {
+                            epoch,
+                            current: session.epoch,
+                        });
+                    }
                     if session.epoch >= log_index {
                         return Err(SessionRefusal::Contended);
                     }

@@ -178,7 +178,7 @@ proptest! {
                         }
                     }
                 }
-                (CommandRef::OpenSession { name, nonce }, Command::Open(expected, bytes)) => {
+                (CommandRef::OpenSession { name, nonce, .. }, Command::Open(expected, bytes)) => {
                     prop_assert_eq!((name, nonce), (expected.as_str(), bytes.as_slice()));
                 }
                 (decoded, command) => panic!("{command:?} became {decoded:?}"),

@@ -4,7 +4,7 @@ use crate::support::{Replica, attempt, batch, create, custom, event, register, s
 use crate::text;
 use huntlog_machine::{
     BatchOutcome, BatchResult, CommandResult, Event, EventKind, EventOutcome, Limits, Machine,
-    Refusal, SessionRefusal, encode_batch, encode_open_session,
+    Refusal, SessionRefusal, encode_batch, encode_open_session, encode_reopen_session,
 };
 use proptest::prelude::*;
 
@@ -116,6 +116,52 @@ fn results_keep_to_their_budget() {
     assert!(matches!(
         replica.append(0, &other_payload),
         BatchResult::Refused(Refusal::PayloadMismatch { sequence: 1 })
+    ));
+    check_snapshot(&replica);
+}
+
+/// I4: who goes on from an epoch that was fenced does not get the session back,
+/// and a repetition of an opening that was taken is answered as the first time.
+#[test]
+fn a_fenced_owner_does_not_reopen_the_session() {
+    let mut replica = Replica::new();
+    let first = replica.epoch("s", "first");
+    let reopen = |replica: &mut Replica, nonce: &str, epoch| {
+        let command = encode_reopen_session("s", nonce.as_bytes(), epoch);
+        replica.apply(0, &[command]).results.remove(0)
+    };
+    let CommandResult::SessionOpened { epoch: second, .. } = reopen(&mut replica, "again", first)
+    else {
+        panic!("the first owner goes on");
+    };
+    assert!(second > first);
+    let repeated = reopen(&mut replica, "again", first);
+    assert!(matches!(repeated, CommandResult::SessionOpened { epoch, .. } if epoch == second));
+    let third = replica.epoch("s", "another owner");
+    assert!(third > second);
+    let late = reopen(&mut replica, "and again", second);
+    let CommandResult::SessionRefused(SessionRefusal::Fenced { epoch, current }) = late else {
+        panic!("{late:?}");
+    };
+    assert_eq!((epoch, current), (second, third));
+    // Nothing has changed: the owner appends.
+    let next = batch("s", third, 1, vec![custom("h", b"x")]);
+    assert!(matches!(replica.append(0, &next), BatchResult::Applied(_)));
+    // Nobody here has given out an epoch that is higher: a backup was restored.
+    let opened = reopen(&mut replica, "before the backup", third + 1_000);
+    assert!(matches!(
+        opened,
+        CommandResult::SessionOpened {
+            last_sequence: 1,
+            ..
+        }
+    ));
+    // A session that is not known is nobody's.
+    let command = encode_reopen_session("other", b"nonce", third);
+    let opened = replica.apply(0, &[command]).results.remove(0);
+    assert!(matches!(
+        opened,
+        CommandResult::SessionOpened { fresh: true, .. }
     ));
     check_snapshot(&replica);
 }

@@ -45,6 +45,8 @@ pub enum Act {
     Open {
         session: &'static str,
         nonce: u8,
+        /// Of the epochs the session had, newest first, the one it goes on from.
+        from: Option<usize>,
     },
     Batch {
         session: &'static str,
@@ -141,7 +143,8 @@ fn any_act() -> impl Strategy<Value = Act> {
         1 => prop::collection::vec((select(&HUNTS[..]), -1_i64..2), 1..3),
     ];
     prop_oneof![
-        2 => (session(), 0_u8..3).prop_map(|(session, nonce)| Act::Open { session, nonce }),
+        2 => (session(), 0_u8..3, prop::option::of(0_usize..3))
+            .prop_map(|(session, nonce, from)| Act::Open { session, nonce, from }),
         10 => (
             session(),
             prop_oneof![10 => Just(0_usize), 1 => 1_usize..4],
@@ -208,7 +211,14 @@ pub fn any_entries() -> impl Strategy<Value = Vec<(u64, Vec<Act>)>> {
         events.push(event(hunt, "", EventKind::HuntOpened));
         events.extend(["p", "q"].map(|player| register(hunt, player)));
         events.push(event(hunt, "", EventKind::HuntStarted));
-        setup.push((1, vec![Act::Open { session, nonce: 0 }]));
+        setup.push((
+            1,
+            vec![Act::Open {
+                session,
+                nonce: 0,
+                from: None,
+            }],
+        ));
         setup.push((1, vec![act(session, Sequence::Next, events)]));
     }
     let entry = (

@@ -17,7 +17,7 @@ use crate::text;
 use acts::{Act, make_batch};
 use huntlog_machine::{
     Batch, BatchResult, CommandResult, EncodedCommand, Limits, Machine, RejectReason, encode_batch,
-    encode_open_session, history,
+    encode_reopen_session, history,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -46,9 +46,14 @@ pub fn run(entries: Vec<(u64, Vec<Act>)>) -> Replica {
         let mut expected = Vec::new();
         for act in acts {
             let batch = match act {
-                Act::Open { session, nonce } => {
-                    commands.push(encode_open_session(session, &[nonce; 8]));
-                    expected.push(vec![model.open(session, nonce, entry)]);
+                Act::Open {
+                    session,
+                    nonce,
+                    from,
+                } => {
+                    let from = from.map_or(0, |back| model.epoch(session, back));
+                    commands.push(encode_reopen_session(session, &[nonce; 8], from));
+                    expected.push(vec![model.open(session, nonce, from, entry)]);
                     continue;
                 }
                 Act::Batch {

@@ -91,10 +91,23 @@ impl Model {
         lines
     }
 
-    pub fn open(&mut self, session: &'static str, nonce: u8, entry: u64) -> String {
+    /// The epoch that the session had so many openings ago; 0 when there was none.
+    pub fn epoch(&self, session: &str, back: usize) -> u64 {
+        let epochs = self.sessions.get(session).map(|state| &state.epochs);
+        let epoch = epochs.and_then(|epochs| epochs.iter().rev().nth(back));
+        epoch.copied().unwrap_or_default()
+    }
+
+    pub fn open(&mut self, session: &'static str, nonce: u8, from: u64, entry: u64) -> String {
         let known = self.sessions.contains_key(session);
         let state = self.sessions.entry(session).or_default();
         if !known || state.nonce != nonce {
+            if let Some(&current) = state.epochs.last()
+                && from != 0
+                && from != current
+            {
+                return format!("refused Fenced {{ epoch: {from}, current: {current} }}");
+            }
             if state.epochs.last() == Some(&entry) {
                 return "refused Contended".into();
             }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use huntlog_proto::CLUSTER_ID_HEADER;
 use huntlog_proto::v1::admin_service_client::AdminServiceClient;
 use huntlog_proto::v1::event_service_client::EventServiceClient;
 use huntlog_proto::v1::hunt_service_client::HuntServiceClient;
@@ -27,10 +28,6 @@ use crate::status::{is_transient, refusal_of_status, transport_refusal};
 
 /// The response header in which a node that is not the leader names it.
 pub(crate) const LEADER_HEADER: &str = "huntlog-leader";
-
-/// The header that names a cluster: in an answer the node's, in a request the one
-/// that is meant, which a node of another refuses.
-pub(crate) const CLUSTER_HEADER: &str = "huntlog-cluster-id";
 
 /// The leader's address, in a refusal's metadata.
 pub(crate) const LEADER_KEY: &str = "leader_address";
@@ -70,7 +67,7 @@ impl Attempt {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
         if let Some(id) = &self.cluster_id {
-            request.metadata_mut().insert(CLUSTER_HEADER, id.clone());
+            request.metadata_mut().insert(CLUSTER_ID_HEADER, id.clone());
         }
         request
     }
@@ -279,7 +276,9 @@ impl Cluster {
         address: &str,
         headers: &MetadataMap,
     ) -> Result<(), Box<Refusal>> {
-        let named = headers.get(CLUSTER_HEADER).and_then(|id| id.to_str().ok());
+        let named = headers
+            .get(CLUSTER_ID_HEADER)
+            .and_then(|id| id.to_str().ok());
         self.check_id(address, named.unwrap_or_default())
     }
 

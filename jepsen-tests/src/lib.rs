@@ -13,6 +13,7 @@ mod injection;
 mod interrupt;
 mod lock;
 pub mod memory;
+mod metrics;
 mod network;
 mod node;
 pub mod run;

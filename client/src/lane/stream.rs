@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use huntlog_proto::v1;
+use huntlog_proto::{CLUSTER_ID_HEADER, v1};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -10,7 +10,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::cluster::{CLUSTER_HEADER, Cluster, LEADER_HEADER};
+use crate::cluster::{Cluster, LEADER_HEADER};
 use crate::encoding::EncodedAppendRequest;
 use crate::limits;
 
@@ -122,7 +122,7 @@ async fn run(
     let codec: ProstCodec<EncodedAppendRequest, v1::AppendStreamResponse> = ProstCodec::default();
     let mut request = Request::new(ReceiverStream::new(outgoing));
     if let Some(id) = cluster.id_header() {
-        request.metadata_mut().insert(CLUSTER_HEADER, id);
+        request.metadata_mut().insert(CLUSTER_ID_HEADER, id);
     }
     let response = grpc
         .streaming(request, PathAndQuery::from_static(METHOD), codec)

@@ -18,6 +18,9 @@ use super::tests::{MINIMUM, valid_history};
 use super::{Verdict, judge};
 use crate::history::{Event, History, Kind, Op, Read};
 
+/// How long a key is searched before it counts as unknown.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// A key: the values appended to it.
 #[derive(Clone)]
 struct Log;
@@ -63,7 +66,7 @@ impl Model for Log {
 }
 
 /// What the search says of each key's appends and linearizable reads.
-fn searched(history: &History, limit: Duration) -> BTreeMap<String, CheckResult> {
+fn searched(history: &History) -> BTreeMap<String, CheckResult> {
     let index = Index::new(history);
     let time = |index: u64| i64::try_from(index).expect("an index");
     let mut results = BTreeMap::new();
@@ -100,7 +103,7 @@ fn searched(history: &History, limit: Duration) -> BTreeMap<String, CheckResult>
                 metadata: None,
             })
             .collect();
-        let result = check_operations_timeout(&operations, limit);
+        let result = check_operations_timeout(&operations, LIMIT);
         results.insert((*name).to_owned(), result);
     }
     results
@@ -164,8 +167,6 @@ fn changed(mut events: Vec<Event>, at: prop::sample::Index, how: u8) -> Vec<Even
     events
 }
 
-const LIMIT: Duration = Duration::from_secs(60);
-
 proptest! {
     #[test]
     fn the_search_comes_to_the_same(
@@ -180,7 +181,7 @@ proptest! {
         }
         let history = History::new(events).expect("sound");
         let ours = judge(&history, MINIMUM);
-        for (key, found) in searched(&history, LIMIT) {
+        for (key, found) in searched(&history) {
             prop_assert_ne!(&found, &CheckResult::Unknown);
             let violated = ours.verdict() == Verdict::Invalid;
             prop_assert_eq!(violated, found == CheckResult::Illegal, "{}: {:?}", key, ours);
@@ -203,7 +204,7 @@ fn the_search_agrees_with_runs() {
     for path in histories {
         let history = File::open(&path).expect("a file");
         let history = History::read(BufReader::new(history)).expect("a history");
-        let searched = searched(&history, LIMIT);
+        let searched = searched(&history);
         let of = |result: &CheckResult| searched.values().filter(|found| *found == result).count();
         eprintln!(
             "{}: {} keys in order, {} not, {} unknown",

@@ -1,7 +1,6 @@
 //! A history in the forms that Jepsen's own checkers read: EDN, one op map a
 //! line.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::{Event, History, Kind, Op, Process};
@@ -88,23 +87,9 @@ impl EdnForm {
     }
 }
 
-/// An EDN string.
+/// An EDN string: what JSON writes is one.
 fn text(key: &str) -> String {
-    let mut text = String::from("\"");
-    for character in key.chars() {
-        match character {
-            '"' | '\\' => {
-                text.push('\\');
-                text.push(character);
-            }
-            control if control.is_control() => {
-                let _ = write!(text, "\\u{:04x}", u32::from(control));
-            }
-            other => text.push(other),
-        }
-    }
-    text.push('"');
-    text
+    serde_json::Value::from(key).to_string()
 }
 
 #[cfg(test)]

@@ -3,20 +3,18 @@
 //! help (I10); a client that is not told can not go on.
 
 use huntlog_client::{AppendError, CallError, Cause, Refusal};
+use huntlog_proto::{CLUSTER_ID_HEADER, ERROR_DOMAIN};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-
-/// In every answer of a node, and in no failure of a connection to it.
-const CLUSTER_HEADER: &str = "huntlog-cluster-id";
-const DOMAIN: &str = "huntlog";
 
 /// What is wrong with the status of a write, spoken without the library. What did
 /// not come from a node promises nothing.
 pub(super) fn fault_of_status(status: &Status) -> Option<String> {
-    status.metadata().get(CLUSTER_HEADER)?;
+    // It is in every answer of a node, and in no failure of a connection to it.
+    status.metadata().get(CLUSTER_ID_HEADER)?;
     let details = status.get_error_details();
     let info = details.error_info();
-    let info = info.filter(|info| info.domain == DOMAIN && !info.reason.is_empty());
+    let info = info.filter(|info| info.domain == ERROR_DOMAIN && !info.reason.is_empty());
     let disposition = info.and_then(|info| info.metadata.get("disposition"));
     // What the code calls worth another try has to say when.
     let transient = matches!(
@@ -82,7 +80,7 @@ mod tests {
     fn of_node(code: Code, details: ErrorDetails) -> Status {
         let mut status = Status::with_error_details(code, "no", details);
         let id = "abc".parse().expect("a value");
-        status.metadata_mut().insert(CLUSTER_HEADER, id);
+        status.metadata_mut().insert(CLUSTER_ID_HEADER, id);
         status
     }
 
@@ -91,7 +89,7 @@ mod tests {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
-        let mut details = ErrorDetails::with_error_info("NO_LEADER", DOMAIN, metadata);
+        let mut details = ErrorDetails::with_error_info("NO_LEADER", ERROR_DOMAIN, metadata);
         if retry.is_some() {
             details.set_retry_info(retry);
         }

@@ -1,6 +1,6 @@
 //! What a run prints of itself: every log line of every node and client, what
-//! clients asked and were answered, and the faults, with the world's time, in the order of the simulation. Two runs of one seed have
-//! the same.
+//! clients asked and were answered, and the faults, with the world's time, in the
+//! order of the simulation. Two runs of one seed have the same.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -11,8 +11,6 @@ use crate::limits;
 /// Names the node that has forwarded a request. A node that gets such a request
 /// and does not lead refuses it: one hop, no rounds.
 pub(super) const FORWARDED_BY: &str = "huntlog-forwarded-by";
-/// The cluster: that of the node in an answer, the one meant in a request.
-pub(super) const CLUSTER: &str = "huntlog-cluster-id";
 /// The uuid of the node that a forwarded request is meant for.
 pub(super) const FORWARDED_TO: &str = "huntlog-to-node-uuid";
 /// In the answer to a forwarded request: the client address of the leader.

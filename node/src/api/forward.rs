@@ -3,15 +3,16 @@
 
 use std::error::Error as _;
 
+use huntlog_proto::{CLUSTER_ID_HEADER, ERROR_DOMAIN};
 use tokio::time::timeout_at;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use super::call::{CLUSTER, Call, FORWARDED_BY, FORWARDED_TO, LEADER, add_header};
+use super::call::{Call, FORWARDED_BY, FORWARDED_TO, LEADER, add_header};
 use super::context::NodeContext;
 use super::error::ApiError;
-use super::status::{DOMAIN, Operation};
+use super::status::Operation;
 use crate::raft::{MemberNode, NodeId, Purpose};
 use crate::telemetry::{ForwardResult, PartitionMetrics};
 
@@ -43,7 +44,7 @@ impl Leader {
         let own = context.peers().identity();
         let headers = request.metadata_mut();
         add_header(headers, FORWARDED_BY, &own.node_id.to_string());
-        add_header(headers, CLUSTER, &own.cluster_id);
+        add_header(headers, CLUSTER_ID_HEADER, &own.cluster_id);
         add_header(headers, FORWARDED_TO, &self.node.uuid);
         request
     }
@@ -136,7 +137,7 @@ pub(super) fn forward_result(error: &ApiError) -> ForwardResult {
 pub(super) fn is_from_huntlog(status: &Status) -> bool {
     status
         .get_details_error_info()
-        .is_some_and(|info| info.domain == DOMAIN)
+        .is_some_and(|info| info.domain == ERROR_DOMAIN)
 }
 
 /// Whether it is certain that nothing of the request left this node: there was

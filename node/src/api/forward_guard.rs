@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
+use huntlog_proto::{CLUSTER_ID_HEADER, ERROR_DOMAIN};
 use tonic::service::Interceptor;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::call::{CLUSTER, FORWARDED_TO};
-use super::status::DOMAIN;
+use super::call::FORWARDED_TO;
 use crate::limits;
 use crate::raft::Peers;
 
@@ -32,14 +32,14 @@ impl Interceptor for ForwardGuard {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let identity = self.peers.identity();
         let header = |name| request.metadata().get(name).map(|value| value.as_bytes());
-        let meant = header(CLUSTER) == Some(identity.cluster_id.as_bytes())
+        let meant = header(CLUSTER_ID_HEADER) == Some(identity.cluster_id.as_bytes())
             && header(FORWARDED_TO) == Some(identity.node_uuid.as_bytes());
         if meant {
             return Ok(request);
         }
         let mut details = ErrorDetails::with_error_info(
             "WRONG_NODE",
-            DOMAIN,
+            ERROR_DOMAIN,
             [("disposition".to_owned(), "NOT_APPLIED".to_owned())],
         );
         details.set_retry_info(Some(limits::RETRY_DELAY_UNAVAILABLE));
@@ -75,7 +75,7 @@ mod tests {
         ] {
             let mut request = Request::new(());
             let headers = request.metadata_mut();
-            headers.insert(CLUSTER, cluster.parse().expect("ASCII"));
+            headers.insert(CLUSTER_ID_HEADER, cluster.parse().expect("ASCII"));
             headers.insert(FORWARDED_TO, uuid.parse().expect("ASCII"));
             let answer = guard.call(request);
             assert_eq!(answer.is_ok(), passes, "{cluster} {uuid}");

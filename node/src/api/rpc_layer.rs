@@ -9,12 +9,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
+use huntlog_proto::CLUSTER_ID_HEADER;
 use pin_project_lite::pin_project;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::call::CLUSTER;
 use super::context::NodeContext;
 use super::error::ApiError;
 use super::status::Operation;
@@ -101,7 +101,7 @@ where
 /// The refusal of a request that names another cluster than this node's. A node
 /// of none answers for itself.
 fn wrong_cluster(own: &LocalIdentity, headers: &HeaderMap) -> Option<ApiError> {
-    let wanted = headers.get(CLUSTER)?.as_bytes();
+    let wanted = headers.get(CLUSTER_ID_HEADER)?.as_bytes();
     let elsewhere = !own.cluster_id.is_empty() && wanted != own.cluster_id.as_bytes();
     elsewhere.then(|| ApiError::WrongCluster {
         wanted: String::from_utf8_lossy(wanted).into_owned(),
@@ -168,7 +168,7 @@ where
             }
         };
         if let Some(cluster) = this.cluster.take().filter(|id| !id.is_empty()) {
-            response.headers_mut().insert(CLUSTER, cluster);
+            response.headers_mut().insert(CLUSTER_ID_HEADER, cluster);
         }
         // An answer without a body has its status here.
         if let Some(count) = this.count {

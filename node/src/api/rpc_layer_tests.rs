@@ -155,13 +155,13 @@ async fn what_another_cluster_is_meant_for_is_refused() {
         let mut request = request();
         if let Some(meant) = meant {
             let meant = meant.parse().expect("a header value");
-            request.headers_mut().insert(CLUSTER, meant);
+            request.headers_mut().insert(CLUSTER_ID_HEADER, meant);
         }
         let answered = layer.layer(canned.clone()).call(request).await;
         let response = answered.unwrap_or_else(|never| match never {});
         let header = |name| response.headers().get(name).expect("named");
         assert_eq!(header(GRPC_STATUS), code, "{meant:?}");
-        assert_eq!(header(CLUSTER), OWN);
+        assert_eq!(header(CLUSTER_ID_HEADER), OWN);
         if code != "0" {
             let status = Status::from_header_map(response.headers()).expect("a status");
             let info = status.get_details_error_info().expect("details");

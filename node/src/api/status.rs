@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use huntlog_machine::{Refusal, SessionRefusal};
-use huntlog_proto::v1;
+use huntlog_proto::{ERROR_DOMAIN, v1};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -20,8 +20,6 @@ use crate::partition::{AdminError, ReadEventsError, ReadIndexError, WriteError};
 use crate::raft::NodeId;
 use crate::wire::FieldFault;
 
-/// The domain of every reason.
-pub const DOMAIN: &str = "huntlog";
 /// The key of the metadata under which a write's disposition stands.
 pub const DISPOSITION: &str = "disposition";
 
@@ -87,7 +85,7 @@ impl ApiError {
         if let Some(disposition) = answer.disposition {
             metadata.insert(DISPOSITION.to_owned(), disposition.name().to_owned());
         }
-        details.set_error_info(answer.reason, DOMAIN, metadata);
+        details.set_error_info(answer.reason, ERROR_DOMAIN, metadata);
         if answer.retry_after.is_some() {
             details.set_retry_info(answer.retry_after);
         }
@@ -332,9 +330,7 @@ fn row(error: &ApiError) -> Row {
                 .retry(limits::RETRY_DELAY_NO_LEADER)
         }
         ApiError::SessionRefused(SessionRefusal::Fenced { epoch, current }) => {
-            Row::precondition("FENCED")
-                .with("epoch", epoch)
-                .with("actual", current)
+            fenced(*epoch, *current)
         }
         ApiError::Unreachable {
             leader,
@@ -470,6 +466,13 @@ fn write_row(error: &WriteError) -> Row {
     }
 }
 
+/// Somebody holds the `epoch` of a session that is at `current` now.
+fn fenced(epoch: u64, current: u64) -> Row {
+    Row::precondition("FENCED")
+        .with("epoch", epoch)
+        .with("actual", current)
+}
+
 fn refusal_row(refusal: &Refusal) -> Row {
     match refusal {
         Refusal::SequenceGap { expected, actual } => Row::precondition("SEQUENCE_GAP")
@@ -478,9 +481,7 @@ fn refusal_row(refusal: &Refusal) -> Row {
         Refusal::PayloadMismatch { sequence } => {
             Row::precondition("PAYLOAD_MISMATCH").with("sequence", sequence)
         }
-        Refusal::Fenced { epoch, actual } => Row::precondition("FENCED")
-            .with("epoch", actual)
-            .with("actual", epoch),
+        Refusal::Fenced { epoch, actual } => fenced(*actual, *epoch),
         Refusal::SessionUnknown => Row::precondition("SESSION_UNKNOWN"),
         Refusal::RevisionMismatch {
             hunt,

@@ -65,10 +65,14 @@ mod tests {
 
     #[test]
     fn a_valid_request_becomes_its_command() {
-        let command = open_session_command(&request("game-1", 16)).expect("valid");
+        let request = v1::OpenSessionRequest {
+            epoch: 41,
+            ..request("game-1", 16)
+        };
+        let command = open_session_command(&request).expect("valid");
         match CommandRef::decode(command.bytes()) {
-            Ok(CommandRef::OpenSession { name, nonce, .. }) => {
-                assert_eq!((name, nonce), ("game-1", &[7; 16][..]));
+            Ok(CommandRef::OpenSession { name, nonce, epoch }) => {
+                assert_eq!((name, nonce, epoch), ("game-1", &[7; 16][..], 41));
             }
             other => panic!("{other:?}"),
         }

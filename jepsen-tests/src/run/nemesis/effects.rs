@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Injector;
 use super::faults::{FaultError, Hold, Injected};
+use crate::metrics::gauge;
 
 /// Between two looks: nobody tells when it has come about.
 const POLL: Duration = Duration::from_millis(50);
@@ -82,23 +83,4 @@ async fn metrics(address: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
-}
-
-/// The value of one that has no labels.
-fn gauge(metrics: &str, name: &str) -> Option<f64> {
-    let mut lines = metrics.lines();
-    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gauge_is_read_from_a_nodes_metrics() {
-        let text = "# TYPE huntlog_clock_skew_seconds gauge\n\
-                    huntlog_clock_skew_seconds -120.5\nhuntlog_clock_skew_seconds_max 3\n";
-        assert_eq!(gauge(text, SKEW), Some(-120.5));
-        assert_eq!(gauge(text, "huntlog_clock"), None);
-    }
 }

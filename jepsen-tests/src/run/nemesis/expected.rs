@@ -95,18 +95,14 @@ const fn said(begins: &'static str, because: &'static [&'static str]) -> Said {
     Said { begins, because }
 }
 
-static POWER_CUT: Expected = Expected {
-    // Before it is killed.
+/// Its syncs fail, or its power is cut, which is the same until it is killed.
+static DISK_FAILS: Expected = Expected {
     statuses: &[FAILED],
     errors: &[STORAGE_FAILS, RAFT_STOPS, INDEX_BEHIND],
 };
 static DISK_FULL: Expected = Expected {
     statuses: &[FAILED],
     errors: &[STORAGE_FAILS, RAFT_STOPS, STARTS_FULL],
-};
-static DISK_FAILING: Expected = Expected {
-    statuses: &[FAILED],
-    errors: &[STORAGE_FAILS, RAFT_STOPS, INDEX_BEHIND],
 };
 /// It starts on what such a disk has kept, which can be anything.
 static DISK_LYING: Expected = Expected {
@@ -125,7 +121,11 @@ static RESTARTED: Expected = Expected {
     statuses: &[],
     errors: &[RAFT_STOPS],
 };
-static NOTHING: Expected = Expected::NOTHING;
+/// No end, and no error.
+static NOTHING: Expected = Expected {
+    statuses: &[],
+    errors: &[],
+};
 /// The members are changed: whoever does not lead any more says so.
 pub(crate) static MEMBERS_CHANGE: Expected = Expected {
     statuses: &[],
@@ -141,9 +141,8 @@ impl Fault {
     /// What it explains, of the nodes it hits.
     pub(super) fn expected(self) -> &'static Expected {
         match self {
-            Self::PowerCut | Self::PowerCutAll => &POWER_CUT,
+            Self::PowerCut | Self::PowerCutAll | Self::DiskFailing => &DISK_FAILS,
             Self::DiskFull => &DISK_FULL,
-            Self::DiskFailing => &DISK_FAILING,
             Self::DiskLying => &DISK_LYING,
             Self::Damage => &DAMAGED_LOG,
             Self::Emptied => &EMPTIED_NODE,

@@ -7,6 +7,8 @@
 use huntlog_machine::Limits;
 use huntlog_node::limits::{IN_FLIGHT_APPENDS_MAX, READS_MAX, SUBSCRIBERS_MAX};
 
+use crate::metrics::gauge;
+
 /// Whether a node serves. It is measured from the process's start on.
 const READY: &str = "huntlog_ready";
 
@@ -14,7 +16,7 @@ const READY: &str = "huntlog_ready";
 /// something to judge.
 pub(in crate::sim) fn bounded(node: u64, metrics: &str, limits: &Limits) -> Result<bool, String> {
     let missing = |name| format!("I11: node {node} does not measure {name}");
-    let ready = measured(metrics, READY).ok_or_else(|| missing(READY))?;
+    let ready = gauge(metrics, READY).ok_or_else(|| missing(READY))?;
     if ready < 1.0 {
         // It is starting, and measures not everything yet.
         return Ok(false);
@@ -30,7 +32,7 @@ pub(in crate::sim) fn bounded(node: u64, metrics: &str, limits: &Limits) -> Resu
         ),
     ];
     for (name, limit) in limits {
-        let value = measured(metrics, name).ok_or_else(|| missing(name))?;
+        let value = gauge(metrics, name).ok_or_else(|| missing(name))?;
         if value > limit as f64 {
             return Err(format!(
                 "I11: {name} of node {node} is {value}, above its limit {limit}"
@@ -38,19 +40,6 @@ pub(in crate::sim) fn bounded(node: u64, metrics: &str, limits: &Limits) -> Resu
         }
     }
     Ok(true)
-}
-
-/// The value of a gauge that there is one of.
-fn measured(metrics: &str, name: &str) -> Option<f64> {
-    let value = |line: &str| {
-        let labels = line.strip_prefix(name)?;
-        let rest = match labels.strip_prefix('{') {
-            Some(labels) => labels.split_once('}')?.1,
-            None => labels,
-        };
-        rest.strip_prefix(' ')?.parse().ok()
-    };
-    metrics.lines().find_map(value)
 }
 
 #[cfg(test)]

@@ -77,7 +77,8 @@ async fn a_full_disk(disk_bytes: u64, free_bytes: u64) {
     }
     load.progress(&cluster, 50).await;
 
-    // Full as the disk is, the node starts again, with what is set aside for that.
+    // Full to the last block, the node starts again, with what is set aside for that.
+    cluster.disk(victim).fill(0).expect("filled");
     let known = cluster.node(victim).log().len();
     cluster.node(victim).start().expect("started");
     match cluster.wait_ready().await {

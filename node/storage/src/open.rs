@@ -105,9 +105,8 @@ fn lock(dir: &Path) -> Result<fs::File, OpenError> {
         }
         Err(fs::TryLockError::Error(error)) => return Err(io(error)),
     }
-    file.set_len(0)
-        .and_then(|()| write!(file, "{}", std::process::id()))
-        .map_err(io)?;
+    // Always as long, so that it is written over: on a full disk, a file that was cut may find no room again.
+    write!(file, "{:<10}", std::process::id()).map_err(io)?;
     Ok(file)
 }
 

@@ -192,6 +192,48 @@ async fn a_session_opened_elsewhere_fences_this_producer() {
     append(&producer, 3).await.expect("the new one goes on");
 }
 
+/// I4
+#[tokio::test]
+async fn a_fenced_producer_does_not_take_the_session_back_when_it_opens_it_again() {
+    let peers = Peers::start(1);
+    let client = client(&peers);
+    let short = SessionOptions {
+        timeout: Some(Duration::from_secs(1)),
+        ..SessionOptions::default()
+    };
+    let fenced = client.session_with("s", short).await.expect("opens");
+    // Given up unknown: what became of it, only another opening can tell.
+    peers.state().faults = [Some(Fault::LoseAnswer)].into();
+    let no_leader = std::iter::repeat_n(Some(refuse("NO_LEADER", true)), 1_000);
+    peers.state().faults.extend(no_leader);
+    let given_up = async {
+        let error = append(&fenced, 0).await.expect_err("refused");
+        assert_eq!(error.disposition(), Disposition::Unknown, "{error}");
+    };
+    let leaderless = async {
+        peers.until(|state| !state.log.is_empty()).await;
+        peers.elect(None);
+    };
+    tokio::join!(given_up, leaderless);
+    // Another program is the first to open it once there is a leader.
+    {
+        let mut state = peers.state();
+        state.faults.clear();
+        state.leader = Some(0);
+        let other = proto::OpenSessionRequest {
+            partition: 0,
+            session: "s".to_owned(),
+            nonce: vec![7; 16].into(),
+            epoch: 0,
+        };
+        state.open(&other).expect("opens");
+    }
+    let error = append(&fenced, 1).await.expect_err("fenced");
+    assert_eq!(error.disposition(), Disposition::NotApplied);
+    assert_eq!(*error.cause(), Cause::Fenced);
+    assert_eq!(peers.state().log.len(), 1);
+}
+
 #[tokio::test]
 async fn one_client_opens_a_name_once_at_a_time() {
     let peers = Peers::start(1);

@@ -227,6 +227,17 @@ async fn sessions_sequences_and_epochs_are_answered_as_tabled() {
         Some("NOT_APPLIED"),
     );
 
+    // Nor does opening it again give it back to whoever goes on from there.
+    let mut back = request.clone();
+    (back.nonce, back.epoch) = (vec![3; 16].into(), wire.epoch);
+    let status = wire.events.open_session(back).await;
+    expect(
+        &status.expect_err("fenced"),
+        Code::FailedPrecondition,
+        "FENCED",
+        Some("NOT_APPLIED"),
+    );
+
     // A failed expectation uses its sequence up.
     wire.epoch = reopened.epoch;
     let mut wrong = wire.batch("s", 2, vec![event::hunt_started(HUNT)]);

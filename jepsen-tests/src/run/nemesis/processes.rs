@@ -6,6 +6,8 @@ use std::time::Duration;
 use rand::RngExt as _;
 use tokio::time::timeout;
 
+use crate::cluster::ClusterError;
+
 use super::super::finale::Finding;
 use super::super::prepare::clock_file;
 use super::Injector;
@@ -130,9 +132,14 @@ impl Injector {
                 }
             }
             node.start()?;
-            if let Err(late) = cluster.wait_ready().await {
-                let what = format!("after the restart of node {id}: {late}");
-                self.find(Finding::NotLive(what));
+            match cluster.wait_ready().await {
+                // Ends are judged where all are: a member may have been removed
+                // while it was down, and says so.
+                Ok(()) | Err(ClusterError::Ended { .. }) => {}
+                Err(late) => {
+                    let what = format!("after the restart of node {id}: {late}");
+                    self.find(Finding::NotLive(what));
+                }
             }
         }
         Ok(())

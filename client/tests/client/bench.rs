@@ -144,13 +144,16 @@ async fn a_short_run_gives_every_figure_and_leaves_nothing_behind() {
         "400",
         "--hunts",
         "3",
+        "--players",
+        "10",
         "--warm-up",
         "500ms",
         "--duration",
         "2s",
+        "--timeline",
         "--verify",
         "--assert",
-        "errors=0,unsent=0,rejected=0,undelivered=0,read>0,max<60s,events_per_sync>0,memory_peak>1MB",
+        "errors=0,unsent=0,rejected=0,undelivered=0,terms=0,read>0,max<60s,events_per_sync>0,memory_peak>1MB",
         "-o",
         "json",
     ];
@@ -180,6 +183,11 @@ async fn a_short_run_gives_every_figure_and_leaves_nothing_behind() {
         assert!(value.is_some_and(|value| value > 0.0), "{name}: {told:#}");
     }
     assert_eq!(told["runs"][0]["nodes"].as_array().map(Vec::len), Some(3));
+    let seconds = told["runs"][0]["timeline"].as_array().expect("a timeline");
+    assert_eq!(seconds.len(), 2, "{seconds:?}");
+    for second in seconds {
+        assert!(second["rate_per_second"].as_f64() > Some(0.0), "{second}");
+    }
     let left = std::fs::read_dir(dir.path()).expect("readable").count();
     assert_eq!(left, 0);
 }

@@ -101,12 +101,19 @@ pub struct LoadArguments {
     /// Hunts the events are spread over.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub hunts: u32,
+    /// Players to register in each hunt first; 0 is none, and the events then
+    /// name players that nobody knows.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub players: u32,
     /// How long to measure.
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub duration: Duration,
     /// How long to append before measuring; 0s is not at all.
     #[arg(long, default_value = "2s", value_parser = parse_warm_up)]
     pub warm_up: Duration,
+    /// Tell of every second what it was like, by when requests were answered.
+    #[arg(long)]
+    pub timeline: bool,
     /// Read everything back afterwards: nothing acknowledged may be missing,
     /// out of order, or twice.
     #[arg(long)]

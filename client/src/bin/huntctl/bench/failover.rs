@@ -14,7 +14,7 @@ use super::args::FailoverArguments;
 use super::check::{Acknowledged, Findings};
 use super::figures::{Figures, median};
 use super::load::AFTER_FAILURE;
-use super::payload::Payloads;
+use super::payload::{self, Payloads};
 use super::recorder::{Recorder, Window};
 use super::report::{Report, RunReport};
 use crate::command::cluster::only;
@@ -81,7 +81,7 @@ impl Writer {
 }
 
 pub async fn run(target: &mut Target, bench: &FailoverArguments) -> Result<Report, Failure> {
-    let (hunts, from_offset) = target.create_hunts(1).await?;
+    let (hunts, from_offset) = target.create_hunts(1, 0).await?;
     let producer = target.client()?.session(&target.name).await?;
     let start = Instant::now();
     let window = Window {
@@ -91,7 +91,13 @@ pub async fn run(target: &mut Target, bench: &FailoverArguments) -> Result<Repor
     let session = producer.session().to_owned();
     let writer = Arc::new(Writer {
         producer,
-        payloads: Payloads::new(hunts, bench.batch, bench.event_bytes, None),
+        payloads: Payloads::new(
+            hunts,
+            payload::players(0).collect(),
+            bench.batch,
+            bench.event_bytes,
+            None,
+        ),
         recorder: Recorder::new(window, true),
         watch: Watch::default(),
         stop: AtomicBool::new(false),

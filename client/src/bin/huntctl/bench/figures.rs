@@ -98,6 +98,7 @@ pub const NODES: &[Kind] = kinds! {
     "generator_memory" Bytes "resident, of this process";
     "written" Bytes "written towards the disks of all nodes for an event";
     "kept" Bytes "log kept on all nodes for an event";
+    "terms" Count "terms that began: elections held";
     "entries_per_sync" Count "log writes made durable by one fdatasync";
     "events_per_sync" Count "events made durable by one fdatasync";
     "events_per_entry" Count "events in an entry";

@@ -25,7 +25,9 @@ mod spawn;
 mod subscribers;
 mod under_load;
 
-use huntlog_client::{Client, ClientOptions, event, proto};
+use std::iter;
+
+use huntlog_client::{Client, ClientOptions, Producer, event, proto};
 
 use crate::command::cluster::survey;
 use crate::failure::Failure;
@@ -36,8 +38,8 @@ use observe::Observer;
 use report::Report;
 use spawn::Spawned;
 
-/// Hunts created with one request.
-const HUNTS_AT_ONCE: usize = 1_000;
+/// Hunts created, or players registered, with one request.
+const CREATED_AT_ONCE: usize = 1_000;
 
 /// How far the admin port is from the client port where nobody says otherwise,
 /// as in the sample configurations.
@@ -85,8 +87,9 @@ impl Target {
         Ok(Client::connect(&self.endpoints, self.options.clone())?)
     }
 
-    /// Hunts for the events, and the offset of the first.
-    async fn create_hunts(&self, count: u32) -> Result<(Vec<String>, u64), Failure> {
+    /// Hunts for the events, each with so many players, and the offset of the
+    /// first.
+    async fn create_hunts(&self, count: u32, players: u32) -> Result<(Vec<String>, u64), Failure> {
         let hunts: Vec<String> = (0..count).map(|n| format!("{}-{n}", self.name)).collect();
         let clue = proto::Clue {
             id: "unasked".to_owned(),
@@ -105,22 +108,44 @@ impl Target {
             .session(&format!("{}-hunts", self.name))
             .await?;
         let mut first = None;
-        for hunts in hunts.chunks(HUNTS_AT_ONCE) {
+        for hunts in hunts.chunks(CREATED_AT_ONCE) {
             let created = hunts
                 .iter()
                 .map(|hunt| event::hunt_created(hunt, definition.clone()));
-            let appended = producer.append_batch(created.collect()).await?.await?;
-            let outcomes = appended.outcomes.unwrap_or_default();
-            let offsets: Option<Vec<u64>> = outcomes.iter().map(offset).collect();
-            let Some(offsets) = offsets.filter(|offsets| offsets.len() == hunts.len()) else {
-                let words = "the cluster does not create the benchmark's hunts";
-                return Err(Failure::Refused(words.to_owned()));
-            };
+            let offsets = append_all(&producer, created.collect()).await?;
             first = first.or_else(|| offsets.first().copied());
+        }
+        if players > 0 {
+            let mut registrations = hunts.iter().flat_map(|hunt| {
+                let registered = payload::players(players)
+                    .map(move |player| event::player_registered(hunt, &player, &player));
+                iter::once(event::hunt_opened(hunt)).chain(registered)
+            });
+            loop {
+                let some: Vec<_> = registrations.by_ref().take(CREATED_AT_ONCE).collect();
+                if some.is_empty() {
+                    break;
+                }
+                append_all(&producer, some).await?;
+            }
         }
         producer.close().await?;
         Ok((hunts, first.expect("at least one hunt is created")))
     }
+}
+
+/// Appends events none of which may be refused; answers their offsets.
+async fn append_all(producer: &Producer, events: Vec<proto::Event>) -> Result<Vec<u64>, Failure> {
+    let count = events.len();
+    let appended = producer.append_batch(events).await?.await?;
+    let outcomes = appended.outcomes.unwrap_or_default();
+    let offsets: Option<Vec<u64>> = outcomes.iter().map(offset).collect();
+    offsets
+        .filter(|offsets| offsets.len() == count)
+        .ok_or_else(|| {
+            let words = "the cluster does not take the benchmark's hunts and players";
+            Failure::Refused(words.to_owned())
+        })
 }
 
 /// Where the members' metrics are, unless their operator chose other ports.

@@ -129,15 +129,17 @@ impl Usages<'_> {
         if nodes == 0.0 {
             return;
         }
-        let memory = [
+        let [began, ended] = [self.before, self.after].map(|moment| moment.most(TERM));
+        let of_all = [
             ("memory", self.after.largest_memory()),
             ("memory_before", self.before.largest_memory()),
             ("memory_peak", self.after.most(RESIDENT_PEAK)),
+            ("terms", ended.zip(began).map(|(ended, began)| ended - began)),
         ];
         figures.extend(
-            memory
+            of_all
                 .into_iter()
-                .filter_map(|(name, bytes)| Some((name, bytes?))),
+                .filter_map(|(name, value)| Some((name, value?))),
         );
         if self.events > 0 {
             figures.extend([
@@ -195,6 +197,7 @@ impl Usages<'_> {
 const CPU: &str = "process_cpu_seconds_total";
 const RESIDENT: &str = "process_resident_memory_bytes";
 const RESIDENT_PEAK: &str = "process_resident_memory_peak_bytes";
+const TERM: &str = "huntlog_term";
 const WRITTEN: &str = "process_disk_written_bytes_total";
 
 /// Where the time of an append goes, by the nodes' histograms.

@@ -11,8 +11,17 @@ pub const STAMP_BYTES: usize = 16;
 /// The custom type of the events.
 pub const TYPE: &str = "load";
 
-/// Names of players the events are spread over.
-const PLAYERS: usize = 1_000;
+/// Names that the events are spread over where no players are registered.
+const UNKNOWN_PLAYERS: u32 = 1_000;
+
+/// The players of each hunt: as many as are registered, or some that are not.
+pub fn players(registered: u32) -> impl Iterator<Item = String> + Clone {
+    let count = match registered {
+        0 => UNKNOWN_PLAYERS,
+        count => count,
+    };
+    (0..count).map(|n| format!("player-{n:03}"))
+}
 
 /// Makes the events of one benchmark.
 #[derive(Debug)]
@@ -26,14 +35,20 @@ pub struct Payloads {
 }
 
 impl Payloads {
-    /// Batches of so many events in these hunts; those of a `run` carry when
-    /// they were due.
-    pub fn new(hunts: Vec<String>, batch: u16, event_bytes: u32, run: Option<u64>) -> Self {
+    /// Batches of so many events in these hunts, of these players; those of a
+    /// `run` carry when they were due.
+    pub fn new(
+        hunts: Vec<String>,
+        players: Vec<String>,
+        batch: u16,
+        event_bytes: u32,
+        run: Option<u64>,
+    ) -> Self {
         // No two neighbouring bytes alike, whatever a file system makes of it.
         let filler = (0..event_bytes).map(|at| (at * 131 % 251).to_le_bytes()[0]);
         Self {
             hunts,
-            players: (0..PLAYERS).map(|n| format!("player-{n:03}")).collect(),
+            players,
             batch: usize::from(batch),
             filler: filler.collect(),
             run,
@@ -43,8 +58,12 @@ impl Payloads {
     /// The events of a session's request that was due at this time since the
     /// run's origin. The first carries the time.
     pub fn batch(&self, request: u64, session: usize, due: Duration) -> Vec<proto::Event> {
-        let player = &self.players[session % PLAYERS];
-        let first = usize::try_from(request % self.hunts.len() as u64).expect("below a length");
+        let count = self.hunts.len() as u64;
+        let first = usize::try_from(request % count).expect("below a length");
+        // In time every player of every hunt has a turn.
+        let turn = session as u64 + request / count;
+        let turn = usize::try_from(turn % self.players.len() as u64).expect("below a length");
+        let player = &self.players[turn];
         let hunts = self.hunts.iter().cycle().skip(first);
         let mut events: Vec<_> = hunts
             .take(self.batch)
@@ -75,6 +94,8 @@ pub fn due_of(run: u64, event: &proto::CommittedEvent) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn committed(event: proto::Event) -> proto::CommittedEvent {
@@ -88,7 +109,8 @@ mod tests {
     fn the_first_event_of_a_batch_says_when_it_was_due() {
         let hunts = vec!["a".to_owned(), "b".to_owned()];
         let due = Duration::from_micros(1_234_567);
-        let events = Payloads::new(hunts.clone(), 3, 256, Some(7)).batch(1, 0, due);
+        let payloads = |run| Payloads::new(hunts.clone(), players(0).collect(), 3, 256, run);
+        let events = payloads(Some(7)).batch(1, 0, due);
         let names: Vec<_> = events.iter().map(|event| event.hunt.as_str()).collect();
         assert_eq!(names, ["b", "a", "b"]);
         let stamps = |run| {
@@ -97,9 +119,16 @@ mod tests {
         };
         assert_eq!(stamps(7), [Some(due), None, None]);
         assert_eq!(stamps(8), [None, None, None]);
-        let plain = Payloads::new(hunts, 1, 256, None)
-            .batch(0, 0, due)
-            .remove(0);
+        let plain = payloads(None).batch(0, 0, due).remove(0);
         assert_eq!(due_of(7, &committed(plain)), None);
+    }
+
+    #[test]
+    fn every_player_of_every_hunt_has_a_turn() {
+        let hunts = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        let payloads = Payloads::new(hunts, players(4).collect(), 1, 8, None);
+        let events = (0..24).flat_map(|request| payloads.batch(request, 0, Duration::ZERO));
+        let pairs: BTreeSet<_> = events.map(|event| (event.hunt, event.player)).collect();
+        assert_eq!(pairs.len(), 3 * 4);
     }
 }

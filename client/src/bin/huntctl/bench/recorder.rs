@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use huntlog_client::{AppendError, Appended, Cause, Disposition};
+use serde::Serialize;
 
 use super::figures::{Figures, add_latencies};
 use crate::run::offset;
@@ -30,6 +31,21 @@ impl Window {
     }
 }
 
+/// A part of a run, about a second long.
+#[derive(Debug, Clone, Serialize)]
+pub struct Interval {
+    /// When it ended, from the beginning of the window.
+    pub end_seconds: f64,
+    #[serde(rename = "rate_per_second")]
+    pub rate: f64,
+    /// Of the requests answered in it.
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+    /// Appends that failed in it.
+    pub errors: u64,
+}
+
 /// A sum over requests.
 #[derive(Debug)]
 pub struct Tally {
@@ -47,6 +63,33 @@ pub struct Tally {
     pub acknowledged: Option<Vec<(usize, u64)>>,
     /// One past the last offset acknowledged.
     pub end_offset: u64,
+    latest: Latest,
+}
+
+/// What was answered since the last interval ended.
+#[derive(Debug)]
+struct Latest {
+    times_us: Histogram<u64>,
+    events: u64,
+    errors: u64,
+}
+
+impl Latest {
+    fn new() -> Self {
+        Self {
+            times_us: new_histogram(),
+            events: 0,
+            errors: 0,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.times_us
+            .add(&other.times_us)
+            .expect("it grows with what is added");
+        self.events += other.events;
+        self.errors += other.errors;
+    }
 }
 
 impl Tally {
@@ -61,6 +104,7 @@ impl Tally {
             errors: BTreeMap::new(),
             acknowledged: keep.then(Vec::new),
             end_offset: 0,
+            latest: Latest::new(),
         }
     }
 
@@ -129,16 +173,21 @@ impl Recorder {
             Ok(appended) => appended,
             Err(error) => {
                 let kind = error_kind(error);
-                return self.with(session, |tally| *tally.errors.entry(kind).or_default() += 1);
+                return self.with(session, |tally| {
+                    *tally.errors.entry(kind).or_default() += 1;
+                    tally.latest.errors += 1;
+                });
             }
         };
         let outcomes = appended.outcomes.as_deref().unwrap_or_default();
         let last = outcomes.last().and_then(offset);
         let rejected = outcomes.iter().filter(|o| offset(o).is_none()).count();
         let accepted = (outcomes.len() - rejected) as u64;
+        let waited = now.saturating_duration_since(began);
         self.with(session, |tally| {
+            record(&mut tally.latest.times_us, waited);
+            tally.latest.events += accepted;
             if self.window.contains(began) {
-                let waited = now.saturating_duration_since(began);
                 record(&mut tally.times_us, waited);
             }
             if self.window.contains(now) {
@@ -165,6 +214,28 @@ impl Recorder {
         shards
             .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).events)
             .sum()
+    }
+
+    /// Ends an interval that began `since`, and begins the next.
+    pub fn end_interval(&self, since: Instant) -> Interval {
+        let mut latest = Latest::new();
+        for shard in &self.shards {
+            let mut tally = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            latest.merge(&std::mem::replace(&mut tally.latest, Latest::new()));
+        }
+        let now = Instant::now();
+        let times_us = &latest.times_us;
+        let millis = |us: u64| us as f64 / 1e3;
+        Interval {
+            end_seconds: now
+                .saturating_duration_since(self.window.start)
+                .as_secs_f64(),
+            rate: latest.events as f64 / (now - since).as_secs_f64(),
+            p50_ms: millis(times_us.value_at_quantile(0.5)),
+            p99_ms: millis(times_us.value_at_quantile(0.99)),
+            max_ms: millis(times_us.max()),
+            errors: latest.errors,
+        }
     }
 
     /// The sum of all.
@@ -245,6 +316,14 @@ mod tests {
         recorder.answered(4, now, &Err(failed));
         recorder.unsent(2);
         assert_eq!(recorder.events(), 2);
+        let interval = recorder.end_interval(now - 2 * second);
+        assert_eq!(interval.errors, 1);
+        assert!((0.5..=1.0).contains(&interval.rate), "{interval:?}");
+        assert!(
+            (500.0..=interval.max_ms).contains(&interval.p50_ms),
+            "{interval:?}"
+        );
+        assert_eq!(recorder.end_interval(now).rate, 0.0);
         let tally = recorder.finish();
         assert_eq!(tally.end_offset, 21);
         assert_eq!(tally.acknowledged, Some(vec![(3, 1), (3, 2)]));

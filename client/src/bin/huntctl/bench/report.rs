@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::assertion::Assertions;
 use super::check::Findings;
-use super::figures::{Figures, Kind, summarise};
+use super::figures::{Figures, Kind, Unit, summarise};
+use super::recorder::Interval;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
@@ -18,6 +19,8 @@ pub struct RunReport {
     pub errors: BTreeMap<String, u64>,
     /// What each node used.
     pub nodes: Value,
+    /// Second by second, if that was asked for.
+    pub timeline: Vec<Interval>,
 }
 
 /// All runs.
@@ -56,6 +59,7 @@ impl Report {
                 "figures": named(&run.figures),
                 "errors": run.errors,
                 "nodes": run.nodes,
+                "timeline": run.timeline,
             })
         });
         let verified = self.verified.as_ref().map(|found| {
@@ -94,6 +98,23 @@ impl Report {
                 let kind = output::printable(kind);
                 output::line(&format!("run {number}: {count} appends failed, {kind}"))?;
             }
+        }
+        for (number, run) in (1..).zip(&self.runs) {
+            if run.timeline.is_empty() {
+                continue;
+            }
+            output::line(&format!("run {number}, second by second:"))?;
+            let rows = run.timeline.iter().map(|interval| {
+                let times = [interval.p50_ms, interval.p99_ms, interval.max_ms];
+                let mut row = vec![
+                    Unit::Seconds.show(interval.end_seconds),
+                    Unit::PerSecond.show(interval.rate),
+                ];
+                row.extend(times.map(|millis| Unit::Millis.show(millis)));
+                row.push(interval.errors.to_string());
+                row
+            });
+            output::table(&["AT#", "RATE#", "P50#", "P99#", "MAX#", "ERRORS#"], rows)?;
         }
         if let Some(found) = &self.verified {
             output::line(&format!(

@@ -13,16 +13,16 @@ use super::check::Acknowledged;
 use super::figures::Figures;
 use super::load::{Load, LoadRun};
 use super::observe::{Observation, Usages};
-use super::payload::Payloads;
+use super::payload::{self, Payloads};
 use super::readers::read_over_and_over;
-use super::recorder::{Recorder, Window};
+use super::recorder::{Interval, Recorder, Window};
 use super::report::{Report, RunReport};
 use super::subscribers::Subscribers;
 use crate::failure::Failure;
 use crate::progress;
 
-/// Between two steps of the progress bar.
-const STEP: Duration = Duration::from_millis(500);
+/// Between two steps of the progress bar, and of the timeline.
+const STEP: Duration = Duration::from_secs(1);
 
 pub async fn run(
     target: &Target,
@@ -31,7 +31,9 @@ pub async fn run(
     subscribers: u16,
     readers: u16,
 ) -> Result<Report, Failure> {
-    let (hunts, from_offset) = target.create_hunts(arguments.hunts).await?;
+    let (hunts, from_offset) = target
+        .create_hunts(arguments.hunts, arguments.players)
+        .await?;
     let load = Load::open(&target.client()?, &target.name, arguments).await?;
     let names = load
         .producers
@@ -76,7 +78,8 @@ impl UnderLoad<'_> {
         let stamp = rand::random();
         let stamped = (self.subscribers > 0).then_some(stamp);
         let (batch, bytes) = (self.arguments.batch, self.arguments.event_bytes);
-        let payloads = Payloads::new(self.hunts.clone(), batch, bytes, stamped);
+        let players = payload::players(self.arguments.players).collect();
+        let payloads = Payloads::new(self.hunts.clone(), players, batch, bytes, stamped);
         let following = self.target.client()?;
         // Subscribers are in place before the first event is due.
         let origin = Instant::now() + self.subscribing_time();
@@ -101,7 +104,7 @@ impl UnderLoad<'_> {
         let reading = clients
             .into_iter()
             .map(|client| read_over_and_over(client, window));
-        let ((), (before, after), read) = try_join!(
+        let ((), (before, after, timeline), read) = try_join!(
             load,
             self.observe(number, window, &recorder),
             try_join_all(reading)
@@ -132,6 +135,7 @@ impl UnderLoad<'_> {
             figures,
             errors: tally.errors,
             nodes: usages.nodes_json(&self.target.observer),
+            timeline,
         })
     }
 
@@ -150,18 +154,27 @@ impl UnderLoad<'_> {
         number: u16,
         window: Window,
         recorder: &Recorder,
-    ) -> Result<(Observation, Observation), Failure> {
+    ) -> Result<(Observation, Observation, Vec<Interval>), Failure> {
         sleep_until(window.start).await;
         let before = self.target.observer.observe().await;
         let bar = progress::bar(window.duration().as_secs(), "bench");
-        while Instant::now() + STEP < window.end {
-            tokio::time::sleep(STEP).await;
+        let mut timeline = Vec::new();
+        let mut since = Instant::now();
+        recorder.end_interval(since);
+        let mut next = window.start + STEP;
+        while next < window.end + STEP {
+            sleep_until(next.min(window.end)).await;
+            next += STEP;
             bar.set_position(window.start.elapsed().as_secs());
             bar.set_message(format!("run {number}, {} events", recorder.events()));
+            if self.arguments.timeline {
+                timeline.push(recorder.end_interval(since));
+                since = Instant::now();
+            }
         }
-        sleep_until(window.end).await;
         bar.finish_and_clear();
-        Ok((before, self.target.observer.observe().await))
+        let after = self.target.observer.observe().await;
+        Ok((before, after, timeline))
     }
 }
 

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use huntlog_proto::CLUSTER_ID_HEADER;
 use huntlog_proto::v1::admin_service_client::AdminServiceClient;
 use huntlog_proto::v1::event_service_client::EventServiceClient;
 use huntlog_proto::v1::hunt_service_client::HuntServiceClient;
-use huntlog_proto::v1::{GetStatusRequest, GetStatusResponse};
+use huntlog_proto::v1::{GetStatusRequest, GetStatusResponse, PartitionStatus};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
@@ -206,6 +208,40 @@ impl Cluster {
             Err(_) => self.pass_over(&address),
         }
         false
+    }
+
+    /// Asks all nodes at once who leads. The newest term that one of them knows
+    /// counts, as soon as most have answered: a leader is elected by a majority,
+    /// so any other one has a node that knows of its term (Raft, section 5.2).
+    /// `None` if they know of none in that term, or do not answer.
+    pub(crate) async fn ask_who_leads(&self) -> Option<Arc<str>> {
+        let addresses = self.addresses();
+        let majority = addresses.len() / 2 + 1;
+        let limit = limits::STREAM_DOUBT;
+        let asked = addresses.iter().map(|address| async move {
+            let attempt = self.attempt(address, limit);
+            let request = attempt.request(GetStatusRequest {});
+            let status = attempt.admin().get_status(request).await.ok()?.into_inner();
+            self.check_id(address, &status.cluster_id).ok()?;
+            let partition = self.options.partition;
+            let of = |p: &PartitionStatus| p.partition == partition;
+            status.partitions.into_iter().find(of)
+        });
+        let asked = asked.map(|answer| tokio::time::timeout(limit, answer));
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let mut views: Vec<PartitionStatus> = Vec::new();
+        while views.len() < majority
+            && let Some(answer) = asked.next().await
+        {
+            views.extend(answer.ok().flatten());
+        }
+        let newest = views.iter().map(|view| view.term).max()?;
+        let mut of_newest = views.iter().filter(|view| view.term == newest);
+        let leader = of_newest.find_map(|view| {
+            let mut members = view.members.iter();
+            members.find(|member| member.node_id == view.leader_id)
+        })?;
+        parse_address(&leader.client_address).ok()
     }
 
     /// The cluster's id, for a request's header; `None` until a node has named

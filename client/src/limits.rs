@@ -52,6 +52,11 @@ pub const OVERLOAD_BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// that it has nothing to bring.
 pub const STREAM_SILENCE_MIN: Duration = Duration::from_secs(3);
 
+/// After so long without any answer on an append stream that owes some, the
+/// nodes are asked who leads: one that hangs does not break its connections. An
+/// election takes about as long.
+pub const STREAM_DOUBT: Duration = Duration::from_millis(300);
+
 /// How long an unreachable node is left alone while another can be tried:
 /// doubled with each failure in a row, from the first to the second.
 pub const SUSPECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));

@@ -19,6 +19,8 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long a node may leave an append or a stream without any answer
     /// before another is tried; an open stream of events at least three seconds.
+    /// One that leaves appends without any answer for 300 ms is left at once when
+    /// the others name another leader.
     pub answer_timeout: Duration,
     /// Bytes of events taken from the program and not yet resolved; past it,
     /// appending waits. At least one batch (4 MiB).

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+
 use super::Lane;
 use super::slot::SlotId;
 use super::stream::{self, AppendStream};
@@ -28,6 +30,14 @@ pub(super) struct Link {
     pub(super) useful: bool,
     /// Nothing more is sent; once all is answered, another node is tried.
     pub(super) leaving: bool,
+}
+
+/// The answer to a question; never ready without one.
+pub(super) async fn answer<T>(question: Option<&mut BoxFuture<'static, T>>) -> T {
+    match question {
+        Some(question) => question.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Hints followed in a row before a node that merely forwards is good enough.
@@ -108,6 +118,37 @@ impl Lane {
             useful: false,
             leaving: false,
         });
+    }
+
+    /// When the node is doubted, unless it answers before that. Whoever is told
+    /// to stay with one node has nothing to ask.
+    pub(super) fn doubts_at(&self) -> Option<Moment> {
+        let owes = self.in_flight > 0 && self.link.is_some();
+        let asks = owes && self.question.is_none() && self.cluster.options.follow_leader;
+        asks.then_some(self.trusted_until)
+    }
+
+    pub(super) fn ask_if_silent(&mut self) {
+        if self.doubts_at().is_some_and(|at| at <= self.cluster.now()) {
+            let cluster = Arc::clone(&self.cluster);
+            self.question = Some(Box::pin(async move { cluster.ask_who_leads().await }));
+        }
+    }
+
+    /// Leaves a node that is silent when another one leads: what it owes is sent
+    /// to that one again.
+    pub(super) fn on_leader_named(&mut self, leader: Option<Arc<str>>) {
+        self.question = None;
+        let now = self.cluster.now();
+        let has_answered = now < self.trusted_until;
+        self.trusted_until = now + limits::STREAM_DOUBT;
+        if let (Some(leader), Some(link)) = (leader, &self.link)
+            && !has_answered
+            && *leader != *link.address
+        {
+            self.lose_link("it does not answer, and another node leads");
+            self.cluster.note_leader(&leader);
+        }
     }
 
     /// How many batches may be in flight now.

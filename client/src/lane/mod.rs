@@ -57,6 +57,10 @@ pub(crate) struct Lane {
     in_flight_bytes: usize,
     /// Times in a row that a hint led to another node without a success.
     hops: u32,
+    /// The node is not doubted before then: it has answered, or owed nothing.
+    trusted_until: Moment,
+    /// Who leads: asked while it is doubted.
+    question: Option<BoxFuture<'static, Option<Arc<str>>>>,
 }
 
 /// Commands and answers taken in one go.
@@ -85,6 +89,8 @@ impl Lane {
             in_flight: 0,
             in_flight_bytes: 0,
             hops: 0,
+            trusted_until: Moment::ZERO,
+            question: None,
         };
         tokio::spawn(lane.run());
         LaneHandle {
@@ -98,6 +104,7 @@ impl Lane {
         while !(self.orphaned && self.slots.is_empty()) {
             self.connect_if_needed();
             self.pump();
+            self.ask_if_silent();
             let wake = self.next_wake();
             let room = self.awaited_room();
             let waits_for_room = room.is_some();
@@ -121,6 +128,7 @@ impl Lane {
                 }
                 Some(control) = self.control.recv() => self.on_control(control),
                 Some((slot, result)) = self.openings.next() => self.on_opened(slot, result),
+                leader = link::answer(self.question.as_mut()) => self.on_leader_named(leader),
                 () = stream::room(room), if waits_for_room => {}
                 () = tokio::time::sleep_until(self.cluster.at(wake.unwrap_or_default())),
                     if wake.is_some() => self.on_timers(),
@@ -278,6 +286,7 @@ impl Lane {
         }
         let refused_as = result.as_ref().err().map(handling);
         let now = self.cluster.now();
+        self.trusted_until = now + limits::STREAM_DOUBT;
         let advice = slot.sequencer.answered(epoch, sequence, result, now);
         tracing::trace!(session = %slot.name, sequence, ?refused_as, "batch answered");
         if refused_as.is_none() {
@@ -316,6 +325,9 @@ impl Lane {
             match slot.next_request(self.cluster.options.partition, now) {
                 Some((request, bytes)) => {
                     link.stream.send(request);
+                    if self.in_flight == 0 {
+                        self.trusted_until = now + limits::STREAM_DOUBT;
+                    }
                     self.in_flight += 1;
                     self.in_flight_bytes += bytes;
                     self.ready.push_back(id);
@@ -328,8 +340,9 @@ impl Lane {
 
     fn next_wake(&self) -> Option<Moment> {
         let timer = self.timers.first().map(|(moment, _)| *moment);
+        let doubt = self.doubts_at();
         if self.ready.is_empty() {
-            return timer;
+            return [timer, doubt].into_iter().flatten().min();
         }
         let reconnect = self.link.is_none().then_some(self.reconnect_at);
         let gate = match (&self.gate, &self.link) {
@@ -338,7 +351,7 @@ impl Lane {
             }
             _ => None,
         };
-        [timer, reconnect, gate].into_iter().flatten().min()
+        [timer, doubt, reconnect, gate].into_iter().flatten().min()
     }
 
     fn on_timers(&mut self) {

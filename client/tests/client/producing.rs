@@ -21,10 +21,13 @@ fn options() -> ClientOptions {
     }
 }
 
+/// How long a patient client waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// For tests that count: a busy machine is no dead stream.
 fn patient(peers: &Peers) -> Client {
     let options = ClientOptions {
-        answer_timeout: Duration::from_secs(20),
+        answer_timeout: PATIENCE,
         ..options()
     };
     Client::connect(peers.addresses(), options).expect("valid")
@@ -170,6 +173,27 @@ async fn the_client_goes_to_the_leader_it_is_told_of() {
     append_all(&producer, 0..20).await;
     let received = peers.state().received.clone();
     assert_eq!(received.get(&2), Some(&20), "{received:?}");
+}
+
+#[tokio::test]
+async fn a_leader_that_hangs_is_left_for_the_one_that_the_others_name() {
+    let peers = Peers::start(3);
+    let client = patient(&peers);
+    let producer = client.session("s").await.expect("opens");
+    append(&producer, 0).await.expect("the first leads");
+    // It takes a batch and answers nothing: neither this nor anything else.
+    peers.state().faults = [Some(Fault::Silence)].into();
+    let elected = async {
+        peers.until(|state| state.log.len() == 2).await;
+        peers.elect(Some(2));
+    };
+    let began = tokio::time::Instant::now();
+    let (appended, ()) = tokio::join!(append(&producer, 1), elected);
+    assert!(appended.expect("answered by the new one").duplicate);
+    // Only then does a stream that is never answered end by itself.
+    assert!(began.elapsed() < PATIENCE);
+    let received = peers.state().received.clone();
+    assert_eq!(received, [(0, 2), (2, 1)].into());
 }
 
 /// I4

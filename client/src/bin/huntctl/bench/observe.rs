@@ -134,7 +134,10 @@ impl Usages<'_> {
             ("memory", self.after.largest_memory()),
             ("memory_before", self.before.largest_memory()),
             ("memory_peak", self.after.most(RESIDENT_PEAK)),
-            ("terms", ended.zip(began).map(|(ended, began)| ended - began)),
+            (
+                "terms",
+                ended.zip(began).map(|(ended, began)| ended - began),
+            ),
         ];
         figures.extend(
             of_all

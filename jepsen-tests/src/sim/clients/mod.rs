@@ -69,9 +69,6 @@ pub(super) struct Shared {
     /// Whether this world's sessions are forgotten within a run, and then begin
     /// anew: how often each has.
     pub(super) forgotten: Option<Arc<Mutex<BTreeMap<String, u64>>>>,
-    /// Who opens a session that can be forgotten does so alone: which life of it
-    /// an answer is about could not be told otherwise.
-    pub(super) opening: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
     /// Under which names of the history sessions have been opened.
     pub(super) opened: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -118,18 +115,6 @@ impl Shared {
             let violation = format!("everything is to be kept, and it is not: {error}");
             self.seen.lock().violations.push(violation);
         }
-    }
-
-    /// The turn of opening `session`, where that matters.
-    async fn turn_to_open(&self, session: &str) -> Option<tokio::sync::OwnedMutexGuard<()>> {
-        self.forgotten.as_ref()?;
-        let turn = self
-            .opening
-            .lock()
-            .entry(session.to_owned())
-            .or_default()
-            .clone();
-        Some(turn.lock_owned().await)
     }
 
     /// What a session is called in the history: one that was forgotten and has

@@ -111,7 +111,6 @@ impl Producer {
             let mut disk = self.disk.lock();
             shared.connect(ip, None, &mut disk.random)
         };
-        let turn = shared.turn_to_open(&self.session).await;
         let name = shared.historic(&self.session);
         let mut recording = shared.recorder.client();
         let invoked = recording.invoke(Op::Open(Open {
@@ -141,7 +140,7 @@ impl Producer {
             })
         };
         shared.coverage.lock().sessions_opened += 1;
-        // Whoever shares the session may have opened it.
+        // Whoever shares the session has opened it, or it itself in an earlier life.
         let known = !shared.opened.lock().insert(name.clone());
         let anew = known && producer.is_fresh();
         let seen = &shared.seen;
@@ -163,7 +162,6 @@ impl Producer {
                 name
             }
         };
-        drop(turn);
 
         let mut under_way = FuturesUnordered::new();
         // What was sent and is below the last one was applied: by whom else?

@@ -95,7 +95,6 @@ impl World {
             acknowledged: Arc::default(),
             hit: Arc::default(),
             opened: Arc::default(),
-            opening: Arc::default(),
             gives_up: setup.retention_bytes.is_some(),
             forgotten: setup.expires_sessions().then(Arc::default),
         };

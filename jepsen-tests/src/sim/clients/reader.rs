@@ -277,6 +277,7 @@ impl Reader {
         ip: IpAddr,
         members: Vec<u64>,
     ) {
+        self.disk.lock().finished = 0;
         for node in &members {
             let client = shared.connect(ip, Some(*node), &mut self.disk.lock().random);
             read_all_kept(&shared, &client, *node).await;

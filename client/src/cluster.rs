@@ -198,16 +198,24 @@ impl Cluster {
     async fn ask_for_members(&self) -> bool {
         let limit = self.options.connect_timeout;
         let address = self.target();
-        let attempt = self.attempt(&address, limit);
-        let request = attempt.request(GetStatusRequest {});
-        let asked = async move { attempt.admin().get_status(request).await };
-        match tokio::time::timeout(limit, asked).await {
-            Ok(Ok(answer)) => return self.learn_members(&address, answer.into_inner()).is_ok(),
+        match tokio::time::timeout(limit, self.status_of(&address, limit)).await {
+            Ok(Ok(answer)) => return self.learn_members(&address, answer).is_ok(),
             Ok(Err(status)) => self.judge_failure(&address, &self.refusal_of(&address, &status)),
             // It may only be slow, which is no reason to leave it alone.
             Err(_) => self.pass_over(&address),
         }
         false
+    }
+
+    /// What a node says of itself.
+    async fn status_of(
+        &self,
+        address: &Arc<str>,
+        limit: Duration,
+    ) -> Result<GetStatusResponse, Status> {
+        let attempt = self.attempt(address, limit);
+        let request = attempt.request(GetStatusRequest {});
+        Ok(attempt.admin().get_status(request).await?.into_inner())
     }
 
     /// Asks all nodes at once who leads. The newest term that one of them knows
@@ -219,9 +227,7 @@ impl Cluster {
         let majority = addresses.len() / 2 + 1;
         let limit = limits::STREAM_DOUBT;
         let asked = addresses.iter().map(|address| async move {
-            let attempt = self.attempt(address, limit);
-            let request = attempt.request(GetStatusRequest {});
-            let status = attempt.admin().get_status(request).await.ok()?.into_inner();
+            let status = self.status_of(address, limit).await.ok()?;
             self.check_id(address, &status.cluster_id).ok()?;
             let partition = self.options.partition;
             let of = |p: &PartitionStatus| p.partition == partition;
@@ -262,12 +268,10 @@ impl Cluster {
             return Ok(());
         }
         let ask = async || {
-            let attempt = self.attempt(address, timeout);
-            let request = attempt.request(GetStatusRequest {});
-            let answer = attempt.admin().get_status(request).await?;
+            let answer = self.status_of(address, timeout).await?;
             // The first one can not be of another cluster, and if it was not the
             // first, what follows is refused.
-            let _ = self.learn_members(address, answer.into_inner());
+            let _ = self.learn_members(address, answer);
             Ok(())
         };
         self.introduced.get_or_try_init(ask).await.map(drop)

@@ -50,6 +50,21 @@ fn number(event: &CommittedEvent) -> u64 {
     }
 }
 
+/// Of a session whose batches are soon given up.
+fn short() -> SessionOptions {
+    SessionOptions {
+        timeout: Some(Duration::from_secs(1)),
+        ..SessionOptions::default()
+    }
+}
+
+/// The next batch is applied and not answered, and refused when sent again.
+fn lose_an_answer_then_refuse(peers: &Peers) {
+    let no_leader = std::iter::repeat_n(Some(refuse("NO_LEADER", true)), 1_000);
+    let faults = std::iter::once(Some(Fault::LoseAnswer)).chain(no_leader);
+    peers.state().faults = faults.collect();
+}
+
 async fn append(producer: &Producer, number: u64) -> Result<Appended, AppendError> {
     let ticket = producer.append_batch(vec![message(number)]).await?;
     ticket.await
@@ -221,15 +236,9 @@ async fn a_session_opened_elsewhere_fences_this_producer() {
 async fn a_fenced_producer_does_not_take_the_session_back_when_it_opens_it_again() {
     let peers = Peers::start(1);
     let client = client(&peers);
-    let short = SessionOptions {
-        timeout: Some(Duration::from_secs(1)),
-        ..SessionOptions::default()
-    };
-    let fenced = client.session_with("s", short).await.expect("opens");
+    let fenced = client.session_with("s", short()).await.expect("opens");
     // Given up unknown: what became of it, only another opening can tell.
-    peers.state().faults = [Some(Fault::LoseAnswer)].into();
-    let no_leader = std::iter::repeat_n(Some(refuse("NO_LEADER", true)), 1_000);
-    peers.state().faults.extend(no_leader);
+    lose_an_answer_then_refuse(&peers);
     let given_up = async {
         let error = append(&fenced, 0).await.expect_err("refused");
         assert_eq!(error.disposition(), Disposition::Unknown, "{error}");
@@ -283,11 +292,7 @@ async fn one_client_opens_a_name_once_at_a_time() {
 async fn errors_say_whether_the_batch_was_applied() {
     let peers = Peers::start(1);
     let client = client(&peers);
-    let short = SessionOptions {
-        timeout: Some(Duration::from_secs(1)),
-        ..SessionOptions::default()
-    };
-    let producer = client.session_with("s", short).await.expect("opens");
+    let producer = client.session_with("s", short()).await.expect("opens");
 
     peers.elect(None);
     let error = append(&producer, 0).await.expect_err("no leader");
@@ -301,9 +306,7 @@ async fn errors_say_whether_the_batch_was_applied() {
     peers.release();
 
     // Unknown first, refused for certain after that: unknown.
-    peers.state().faults = [Some(Fault::LoseAnswer)].into();
-    let no_leader = std::iter::repeat_n(Some(refuse("NO_LEADER", true)), 1_000);
-    peers.state().faults.extend(no_leader);
+    lose_an_answer_then_refuse(&peers);
     let error = append(&producer, 2).await.expect_err("refused");
     assert_eq!(error.disposition(), Disposition::Unknown, "{error}");
     peers.state().faults.clear();

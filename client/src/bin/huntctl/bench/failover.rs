@@ -14,7 +14,7 @@ use super::args::FailoverArguments;
 use super::check::{Acknowledged, Findings};
 use super::figures::{Figures, median};
 use super::load::AFTER_FAILURE;
-use super::payload::{self, Payloads};
+use super::payload::Payloads;
 use super::recorder::{Recorder, Window};
 use super::report::{Report, RunReport};
 use crate::command::cluster::only;
@@ -91,13 +91,7 @@ pub async fn run(target: &mut Target, bench: &FailoverArguments) -> Result<Repor
     let session = producer.session().to_owned();
     let writer = Arc::new(Writer {
         producer,
-        payloads: Payloads::new(
-            hunts,
-            payload::players(0).collect(),
-            bench.batch,
-            bench.event_bytes,
-            None,
-        ),
+        payloads: Payloads::new(hunts, 0, bench.batch, bench.event_bytes, None),
         recorder: Recorder::new(window, true),
         watch: Watch::default(),
         stop: AtomicBool::new(false),

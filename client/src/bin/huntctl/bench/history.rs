@@ -11,7 +11,7 @@ use super::Target;
 use super::args::{HistoryArguments, ReadArguments, RestartArguments};
 use super::figures::{Figures, median};
 use super::observe::Usages;
-use super::payload::{self, Payloads};
+use super::payload::Payloads;
 use super::readers::{Range, read_all};
 use super::report::{Report, RunReport};
 use crate::failure::Failure;
@@ -120,13 +120,7 @@ pub async fn restart(target: &mut Target, bench: &RestartArguments) -> Result<Re
 async fn fill(target: &Target, history: &HistoryArguments) -> Result<u64, Failure> {
     let (hunts, _) = target.create_hunts(1, 0).await?;
     let client = target.client()?;
-    let payloads = Payloads::new(
-        hunts,
-        payload::players(0).collect(),
-        FILL_BATCH,
-        history.event_bytes,
-        None,
-    );
+    let payloads = Payloads::new(hunts, 0, FILL_BATCH, history.event_bytes, None);
     let requests = history.events.div_ceil(FILL_BATCH.into());
     let next = AtomicU64::new(0);
     let bar = progress::bar(requests * u64::from(FILL_BATCH), "fill");

@@ -35,11 +35,11 @@ pub struct Payloads {
 }
 
 impl Payloads {
-    /// Batches of so many events in these hunts, of these players; those of a
+    /// Batches of so many events in these hunts, of so many registered players each; those of a
     /// `run` carry when they were due.
     pub fn new(
         hunts: Vec<String>,
-        players: Vec<String>,
+        registered: u32,
         batch: u16,
         event_bytes: u32,
         run: Option<u64>,
@@ -48,7 +48,7 @@ impl Payloads {
         let filler = (0..event_bytes).map(|at| (at * 131 % 251).to_le_bytes()[0]);
         Self {
             hunts,
-            players,
+            players: players(registered).collect(),
             batch: usize::from(batch),
             filler: filler.collect(),
             run,
@@ -109,7 +109,7 @@ mod tests {
     fn the_first_event_of_a_batch_says_when_it_was_due() {
         let hunts = vec!["a".to_owned(), "b".to_owned()];
         let due = Duration::from_micros(1_234_567);
-        let payloads = |run| Payloads::new(hunts.clone(), players(0).collect(), 3, 256, run);
+        let payloads = |run| Payloads::new(hunts.clone(), 0, 3, 256, run);
         let events = payloads(Some(7)).batch(1, 0, due);
         let names: Vec<_> = events.iter().map(|event| event.hunt.as_str()).collect();
         assert_eq!(names, ["b", "a", "b"]);
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn every_player_of_every_hunt_has_a_turn() {
         let hunts = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
-        let payloads = Payloads::new(hunts, players(4).collect(), 1, 8, None);
+        let payloads = Payloads::new(hunts, 4, 1, 8, None);
         let events = (0..24).flat_map(|request| payloads.batch(request, 0, Duration::ZERO));
         let pairs: BTreeSet<_> = events.map(|event| (event.hunt, event.player)).collect();
         assert_eq!(pairs.len(), 3 * 4);

@@ -13,7 +13,7 @@ use super::check::Acknowledged;
 use super::figures::Figures;
 use super::load::{Load, LoadRun};
 use super::observe::{Observation, Usages};
-use super::payload::{self, Payloads};
+use super::payload::Payloads;
 use super::readers::read_over_and_over;
 use super::recorder::{Interval, Recorder, Window};
 use super::report::{Report, RunReport};
@@ -78,7 +78,7 @@ impl UnderLoad<'_> {
         let stamp = rand::random();
         let stamped = (self.subscribers > 0).then_some(stamp);
         let (batch, bytes) = (self.arguments.batch, self.arguments.event_bytes);
-        let players = payload::players(self.arguments.players).collect();
+        let players = self.arguments.players;
         let payloads = Payloads::new(self.hunts.clone(), players, batch, bytes, stamped);
         let following = self.target.client()?;
         // Subscribers are in place before the first event is due.

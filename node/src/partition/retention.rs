@@ -218,7 +218,8 @@ enum Base {
 /// has come to `applied`.
 fn next_base(indexes: &[u64], last: u64, history_start: u64, applied: Option<u64>) -> Base {
     let Some((newest, older)) = indexes.split_last() else {
-        return Base::Missing;
+        // A node that has just started need not know yet what is committed.
+        return applied.map_or(Base::Later, |_| Base::Missing);
     };
     let mut usable = older.iter().filter(|index| **index >= history_start);
     if let Some(base) = usable.clone().rfind(|index| **index <= last) {
@@ -298,6 +299,8 @@ mod tests {
     fn what_stays_rests_on_a_snapshot_that_is_not_the_only_one() {
         let applied = Some(200);
         assert_eq!(next_base(&[], 100, 0, applied), Base::Missing);
+        // There is nothing to take it of.
+        assert_eq!(next_base(&[], 100, 0, None), Base::Later);
         assert_eq!(next_base(&[40, 90, 130], 100, 0, applied), Base::At(90));
         assert_eq!(next_base(&[40, 90], 100, 0, applied), Base::At(40));
         assert_eq!(next_base(&[130], 100, 0, applied), Base::Later);

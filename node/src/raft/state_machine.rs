@@ -209,7 +209,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
-    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
+    /// A snapshot of nothing is put off: to fail would stop the node.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        if !force && self.machine.read().last_applied().is_none() {
+            return None;
+        }
         Some(self.get_snapshot_builder().await)
     }
 

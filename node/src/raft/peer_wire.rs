@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use huntlog_proto::peer;
 use openraft::impls::leader_id_adv::LeaderId;
 use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
@@ -106,7 +107,10 @@ fn entry_to_proto(entry: &Entry) -> peer::Entry {
 
 fn entry_from_proto(entry: peer::Entry) -> Result<Entry, PeerWireError> {
     let log_id = log_id_from_proto(entry.log_id.ok_or(PeerWireError::Missing("log_id"))?)?;
-    let payload = decode_payload(entry.payload).map_err(|source| PeerWireError::Entry {
+    // What was received lies in a buffer of the connection, up to twice as large as
+    // the messages in it. The tail of the log would keep it whole.
+    let payload = Bytes::copy_from_slice(&entry.payload);
+    let payload = decode_payload(payload).map_err(|source| PeerWireError::Entry {
         index: log_id.index,
         source: Box::new(source),
     })?;

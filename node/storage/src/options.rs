@@ -33,7 +33,8 @@ pub struct Options {
     pub tail_bytes: usize,
     /// Disk space set aside so that a full disk does not keep the node from starting and being repaired, in bytes.
     pub reserve_bytes: u64,
-    /// Memory the index may use as cache, in bytes.
+    /// Pages of the index that are kept in memory, in bytes as they are on disk; in memory they are about four times
+    /// that.
     pub index_cache_bytes: u64,
     /// Receives counts and latencies.
     pub metrics: Arc<dyn Metrics>,
@@ -51,7 +52,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             tail_bytes: 64 << 20,
             reserve_bytes: 8 << 20,
-            index_cache_bytes: 64 << 20,
+            index_cache_bytes: 16 << 20,
             metrics: Arc::new(NoMetrics),
             on_fatal: None,
             on_progress: None,

@@ -434,6 +434,13 @@ impl BringUp {
                 }
             });
             watchers.spawn({
+                let partition = partition.clone();
+                async move {
+                    partition.succeed_leaders().await;
+                    Ok(())
+                }
+            });
+            watchers.spawn({
                 let finishing = self.changer.clone().finish_changes(partition.clone());
                 async {
                     finishing.await;

@@ -140,6 +140,25 @@ async fn killed_leaders_lose_and_repeat_nothing() {
     check_all_nodes(&cluster, &acknowledged).await;
 }
 
+/// The timers leave three seconds between the end of the lease and the first
+/// election they can start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_connection_ends_the_wait_for_a_killed_leader() {
+    let timers = "[raft]\nheartbeat_ms = 100\nelection_min_ms = 3000\nelection_max_ms = 3001\n";
+    let mut cluster = Cluster::prepare(3, timers).expect("files");
+    cluster.start_all().expect("started");
+    cluster.wait_ready().await.expect("a cluster");
+    let load = Load::start(&cluster, 2).await;
+    load.progress(&cluster, 10).await;
+    let leader = cluster.leader().await.expect("a leader");
+    cluster.node(leader).kill().await.expect("killed");
+    load.progress(&cluster, 10).await;
+    let next = cluster.leader().await.expect("another leader");
+    let log = cluster.node(next).log();
+    assert!(log.contains("standing for election"), "{log}");
+    load.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_whole_cluster_that_is_killed_comes_back_with_everything() {
     let mut cluster = Cluster::start(3).await.expect("a cluster");

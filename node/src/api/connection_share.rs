@@ -4,13 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tonic::Extensions;
-
 use super::error::{ApiError, Resource};
 use crate::limits;
 
-/// The appends of one connection that are not answered yet; in every request's
-/// extensions, as an option that is set on the client port.
+/// The appends of one connection that are not answered yet.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionShare {
     in_flight_bytes: Arc<AtomicUsize>,
@@ -24,12 +21,6 @@ pub(super) struct Counted {
 }
 
 impl ConnectionShare {
-    /// The share of the connection that a request came on; what other nodes
-    /// forward comes on the peer port and has none.
-    pub(super) fn of(extensions: &Extensions) -> Option<Self> {
-        extensions.get::<Option<Self>>()?.clone()
-    }
-
     /// Counts an append of `bytes`. One that begins below the limit may exceed
     /// it: the largest batch is always admissible.
     ///

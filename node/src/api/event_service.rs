@@ -13,7 +13,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::append::{batch_answer, committed, missing_batch};
 use super::append_stream::AppendStream;
 use super::call::{Call, LEADER, add_header, is_forwarded};
-use super::connection_share::ConnectionShare;
 use super::context::{NodeContext, Route, ServedPartition};
 use super::delivery::{DeliveryStream, Resumable};
 use super::error::ApiError;
@@ -21,6 +20,7 @@ use super::forward::forward_unary;
 use super::forward_read::forward_read;
 use super::reading::{Begun, start_read, start_subscribe};
 use super::status::Operation;
+use crate::connections::ConnectionInfo;
 use crate::limits;
 use crate::wire::{batch_command, open_session_command, open_session_response};
 
@@ -113,7 +113,7 @@ impl EventService for EventApi {
         request: Request<v1::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
         let call = Call::new(request.metadata());
-        let share = ConnectionShare::of(request.extensions());
+        let share = ConnectionInfo::share_in(request.extensions());
         let request = request.into_inner();
         let _counted = share
             .map(|share| share.count(request.encoded_len()))
@@ -156,7 +156,7 @@ impl EventService for EventApi {
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<AppendStream>, Status> {
         let forwarded = is_forwarded(request.metadata());
-        let share = ConnectionShare::of(request.extensions());
+        let share = ConnectionInfo::share_in(request.extensions());
         let requests = request.into_inner();
         let stream = AppendStream::new(self.context.clone(), requests, forwarded, share);
         let mut response = Response::new(stream);

@@ -15,6 +15,7 @@ use super::digests::answer_comparison;
 use super::formation::{KnownOtherwise, take_adoption};
 use super::identity::NodeIdentity;
 use super::memory::PeerMemory;
+use crate::connections::ConnectionInfo;
 use crate::partition::{Partition, wall_clock_ms};
 use crate::raft::{PROTOCOL_VERSION, PeerRaft, Peers, member_to_proto};
 use crate::server::until;
@@ -202,6 +203,7 @@ impl PeerService for PeerServer {
         request: Request<Streaming<peer::AppendEntriesRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let state = self.state.clone();
+        let connection = ConnectionInfo::end_in(request.extensions());
         // A leader with nothing to send would keep its stream, and with it this
         // node, open.
         let stopped = until(self.state.stopped.clone());
@@ -215,7 +217,7 @@ impl PeerService for PeerServer {
                 ));
             };
             let raft = state.raft(first.header.as_ref(), first.partition)?;
-            Ok(raft.append_stream(first, requests))
+            Ok(raft.append_stream(connection, first, requests))
         });
         Ok(Response::new(Box::pin(answers.try_flatten())))
     }

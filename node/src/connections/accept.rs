@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::transport::server::Connected;
 
+use super::ConnectionInfo;
 use crate::api::ConnectionShare;
 use crate::host::{ByteStream, Listen};
 use crate::telemetry::Metrics;
@@ -69,6 +70,7 @@ impl Acceptor {
                         silence: None,
                         share: counted.is_some().then(ConnectionShare::default),
                         counted,
+                        end: watch::Sender::default(),
                         _place: place,
                     };
                     return (connection, address);
@@ -96,6 +98,7 @@ pub(crate) struct Connection {
     silence: Option<Silence>,
     share: Option<ConnectionShare>,
     counted: Option<Arc<Metrics>>,
+    end: watch::Sender<()>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -151,10 +154,13 @@ impl Drop for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Option<ConnectionShare>;
+    type ConnectInfo = ConnectionInfo;
 
-    fn connect_info(&self) -> Option<ConnectionShare> {
-        self.share.clone()
+    fn connect_info(&self) -> ConnectionInfo {
+        ConnectionInfo {
+            share: self.share.clone(),
+            end: self.end.subscribe(),
+        }
     }
 }
 

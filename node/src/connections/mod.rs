@@ -3,6 +3,8 @@
 
 mod accept;
 mod http2;
+mod info;
 
 pub(crate) use accept::{Acceptor, Connection};
 pub(crate) use http2::http2_connections;
+pub(crate) use info::ConnectionInfo;

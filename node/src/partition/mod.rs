@@ -16,6 +16,7 @@ mod rederive;
 mod replica;
 mod retention;
 mod schedule;
+mod succession;
 mod tail;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -211,6 +212,7 @@ pub struct Partition {
     storage: Storage,
     contradictions: Contradictions,
     aside: aside::Aside,
+    succession: succession::SuccessionTimings,
     histories: parking_lot::Mutex<Histories>,
     tasks: parking_lot::Mutex<JoinSet<()>>,
 }
@@ -278,6 +280,7 @@ impl Partition {
             storage: parts.storage,
             contradictions: Contradictions::default(),
             aside: aside::Aside::default(),
+            succession: parts.timings.into(),
             histories: parking_lot::Mutex::default(),
             tasks: parking_lot::Mutex::default(),
         });

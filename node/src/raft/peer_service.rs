@@ -14,7 +14,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderError, TransferLeaderRequest,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tonic::{Status, Streaming};
 
 use super::in_flight::InFlight;
@@ -34,6 +34,22 @@ pub struct PeerRaft {
     partition: u32,
     /// Places for snapshots being received.
     installs: Arc<Semaphore>,
+    leader: watch::Sender<Option<LeaderConnection>>,
+}
+
+/// The connection that a leader was heard on last.
+#[derive(Debug, Clone)]
+pub struct LeaderConnection {
+    /// The leader's vote.
+    pub leader: Vote,
+    /// Its sender is dropped with the connection.
+    pub end: watch::Receiver<()>,
+}
+
+impl LeaderConnection {
+    fn is(&self, other: &Self) -> bool {
+        self.leader == other.leader && self.end.same_channel(&other.end)
+    }
 }
 
 impl PeerRaft {
@@ -44,7 +60,23 @@ impl PeerRaft {
             snapshots,
             partition,
             installs: Arc::new(Semaphore::new(limits::SNAPSHOT_INSTALLS_MAX)),
+            leader: watch::Sender::new(None),
         }
+    }
+
+    /// Follows which connection the leader was heard on last.
+    pub fn leader_connection(&self) -> watch::Receiver<Option<LeaderConnection>> {
+        self.leader.subscribe()
+    }
+
+    fn heard_on(&self, connection: LeaderConnection) {
+        self.leader.send_if_modified(|known| {
+            let new = !known.as_ref().is_some_and(|known| known.is(&connection));
+            if new {
+                *known = Some(connection);
+            }
+            new
+        });
     }
 
     /// Refuses a term that no election has led to: a term is never gone back from,
@@ -81,9 +113,12 @@ impl PeerRaft {
         Ok(append_response_to_proto(response, prev, last))
     }
 
-    /// Answers a stream of AppendEntries, in order, until one does not match.
+    /// Answers a stream of AppendEntries, in order, until one does not match. What
+    /// is replicated comes so, and each heartbeat. `connection` ends with the
+    /// connection of the stream.
     pub fn append_stream(
         &self,
+        connection: Option<watch::Receiver<()>>,
         first: peer::AppendEntriesRequest,
         rest: impl Stream<Item = Result<peer::AppendEntriesRequest, Status>> + Send + 'static,
     ) -> BoxStream<'static, Result<peer::AppendEntriesResponse, Status>> {
@@ -91,12 +126,17 @@ impl PeerRaft {
         // A message that does not parse, or a broken connection, ends the
         // stream: the leader opens another.
         let this = self.clone();
+        let mut connection = connection;
         let requests = futures::stream::once(async { Ok(first) })
             .chain(rest)
             .map(move |message| {
                 let request = append_from_proto(message.ok()?).map_err(invalid);
                 let checked = request.and_then(|request| {
                     this.check_term(&request.vote)?;
+                    if let Some(end) = connection.take() {
+                        let leader = request.vote;
+                        this.heard_on(LeaderConnection { leader, end });
+                    }
                     Ok(request)
                 });
                 match checked {

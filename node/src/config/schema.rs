@@ -156,7 +156,7 @@ pub static RAFT_HEARTBEAT_MS: Key = key!(
     "raft-heartbeat-ms",
     "HUNTLOG_RAFT__HEARTBEAT_MS",
     TIMER_MS,
-    Some("50"),
+    Some("30"),
     "Milliseconds between the leader's heartbeats"
 );
 
@@ -166,7 +166,7 @@ pub static RAFT_ELECTION_MIN_MS: Key = key!(
     "raft-election-min-ms",
     "HUNTLOG_RAFT__ELECTION_MIN_MS",
     TIMER_MS,
-    Some("150"),
+    Some("100"),
     "A follower that hears nothing for a random time from this many milliseconds on stands for election"
 );
 
@@ -176,7 +176,7 @@ pub static RAFT_ELECTION_MAX_MS: Key = key!(
     "raft-election-max-ms",
     "HUNTLOG_RAFT__ELECTION_MAX_MS",
     TIMER_MS,
-    Some("300"),
+    Some("200"),
     "The longest such time, in milliseconds"
 );
 

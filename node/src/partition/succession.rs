@@ -55,25 +55,23 @@ impl Partition {
         let mut leader = self.peer_raft.leader_connection();
         loop {
             let heard_on = leader.borrow_and_update().clone();
-            let Some(connection) = heard_on else {
-                if leader.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            let mut end = connection.end;
-            tokio::select! {
-                changed = leader.changed() => if changed.is_err() { return },
-                // Nothing is sent on it.
-                _ = end.changed() => {
-                    if self.succeed(connection.leader).await.is_none() {
-                        return;
+            if let Some(mut connection) = heard_on {
+                tokio::select! {
+                    // Nothing is sent on it.
+                    _ = connection.end.changed() => {
+                        if self.succeed(connection.leader).await.is_none() {
+                            return;
+                        }
                     }
-                    // The next leader, or this one again on another connection.
-                    if leader.changed().await.is_err() {
-                        return;
-                    }
+                    changed = leader.changed() => match changed {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    },
                 }
+            }
+            // The first leader, the next, or the same again on another connection.
+            if leader.changed().await.is_err() {
+                return;
             }
         }
     }

@@ -118,7 +118,7 @@ impl PeerRaft {
     /// connection of the stream.
     pub fn append_stream(
         &self,
-        connection: Option<watch::Receiver<()>>,
+        mut connection: Option<watch::Receiver<()>>,
         first: peer::AppendEntriesRequest,
         rest: impl Stream<Item = Result<peer::AppendEntriesRequest, Status>> + Send + 'static,
     ) -> BoxStream<'static, Result<peer::AppendEntriesResponse, Status>> {
@@ -126,7 +126,6 @@ impl PeerRaft {
         // A message that does not parse, or a broken connection, ends the
         // stream: the leader opens another.
         let this = self.clone();
-        let mut connection = connection;
         let requests = futures::stream::once(async { Ok(first) })
             .chain(rest)
             .map(move |message| {

@@ -33,8 +33,7 @@ pub struct Options {
     pub tail_bytes: usize,
     /// Disk space set aside so that a full disk does not keep the node from starting and being repaired, in bytes.
     pub reserve_bytes: u64,
-    /// Pages of the index that are kept in memory, in bytes as they are on disk; in memory they are about four times
-    /// that.
+    /// Pages of the index that are kept in memory, in bytes as they are on disk; in memory they take more.
     pub index_cache_bytes: u64,
     /// Receives counts and latencies.
     pub metrics: Arc<dyn Metrics>,

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use huntlog_proto::FILE_DESCRIPTOR_SET;
+use huntlog_proto::encoded::event_service_server::EventServiceServer;
 use huntlog_proto::peer::peer_service_server::PeerServiceServer;
 use huntlog_proto::v1::admin_service_server::AdminServiceServer;
-use huntlog_proto::v1::event_service_server::EventServiceServer;
 use huntlog_proto::v1::hunt_service_server::HuntServiceServer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

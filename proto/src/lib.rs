@@ -1,7 +1,7 @@
 //! The wire contract of huntlog, generated from the files under `proto/`.
 //!
-//! This crate holds no logic: conversions between these messages and the
-//! domain live in the node's `wire` module and in the client library.
+//! Conversions between these messages and the domain live in the node's `wire`
+//! module and in the client library.
 
 /// The public contract, package `huntlog.v1`.
 #[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic)]
@@ -14,6 +14,8 @@ pub mod v1 {
 pub mod peer {
     tonic::include_proto!("huntlog.peer.v1");
 }
+
+pub mod encoded;
 
 /// The header that names a cluster by its id: the node's own in every answer, in a
 /// request the one that is meant, which a node of another refuses.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures::Stream;
-use huntlog_proto::v1;
+use huntlog_proto::encoded::Page;
 use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -17,26 +17,8 @@ use super::error::ApiError;
 use super::status::Operation;
 use crate::limits;
 
-/// A message that tells where to resume after it.
-pub trait Resumable {
-    /// Every matching event below it has been delivered.
-    fn next_offset(&self) -> u64;
-}
-
-impl Resumable for v1::ReadResponse {
-    fn next_offset(&self) -> u64 {
-        self.next_offset
-    }
-}
-
-impl Resumable for v1::SubscribeResponse {
-    fn next_offset(&self) -> u64 {
-        self.next_offset
-    }
-}
-
-struct Message<T> {
-    content: T,
+struct Message {
+    page: Page,
     size_bytes: usize,
     /// Held until the transport asks for the next one.
     budget: Option<OwnedSemaphorePermit>,
@@ -49,8 +31,8 @@ enum End {
     Stalled,
 }
 
-struct State<T> {
-    queue: VecDeque<Message<T>>,
+struct State {
+    queue: VecDeque<Message>,
     queued_bytes: usize,
     /// Of the message that the transport has taken and may not have sent.
     in_hand: Option<OwnedSemaphorePermit>,
@@ -59,8 +41,8 @@ struct State<T> {
     reader: Option<Waker>,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct Shared {
+    state: Mutex<State>,
     /// Something was taken, or the stream is abandoned.
     taken: Notify,
     /// The stream is abandoned.
@@ -68,7 +50,7 @@ struct Shared<T> {
 }
 
 /// A queue and the stream that empties it.
-pub(super) fn delivery<T>(first_offset: u64) -> (Delivery<T>, DeliveryStream<T>) {
+pub(super) fn delivery(first_offset: u64) -> (Delivery, DeliveryStream) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             queue: VecDeque::with_capacity(limits::READ_MESSAGES_AHEAD_MAX),
@@ -90,19 +72,19 @@ pub(super) fn delivery<T>(first_offset: u64) -> (Delivery<T>, DeliveryStream<T>)
 }
 
 /// Where messages are put.
-pub(super) struct Delivery<T> {
-    shared: Arc<Shared<T>>,
+pub(super) struct Delivery {
+    shared: Arc<Shared>,
 }
 
-impl<T> Delivery<T> {
-    /// Puts `content` in the queue once there is room, and gives the client up
+impl Delivery {
+    /// Puts `page` in the queue once there is room, and gives the client up
     /// when it takes nothing for [`limits::READER_STALL_MAX`].
     ///
     /// # Errors
     /// When the client went away or has stalled.
     pub(super) async fn send(
         &self,
-        content: T,
+        page: Page,
         size_bytes: usize,
         budget: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Stopped> {
@@ -117,7 +99,7 @@ impl<T> Delivery<T> {
                 if state.has_room_for(size_bytes) {
                     state.queued_bytes += size_bytes;
                     state.queue.push_back(Message {
-                        content,
+                        page,
                         size_bytes,
                         budget,
                     });
@@ -161,7 +143,7 @@ impl<T> Delivery<T> {
     }
 
     /// Watches over the delivery while somebody else delivers.
-    pub(super) fn watch(&self) -> DeliveryWatch<T> {
+    pub(super) fn watch(&self) -> DeliveryWatch {
         DeliveryWatch {
             shared: self.shared.clone(),
         }
@@ -179,7 +161,7 @@ impl<T> Delivery<T> {
     }
 }
 
-impl<T> Drop for Delivery<T> {
+impl Drop for Delivery {
     fn drop(&mut self) {
         self.watch()
             .finish(Err(ApiError::Dropped.into_status(Operation::Read)));
@@ -187,11 +169,11 @@ impl<T> Drop for Delivery<T> {
 }
 
 /// Sees when a delivery has no reader any more, and ends it.
-pub(super) struct DeliveryWatch<T> {
-    shared: Arc<Shared<T>>,
+pub(super) struct DeliveryWatch {
+    shared: Arc<Shared>,
 }
 
-impl<T> DeliveryWatch<T> {
+impl DeliveryWatch {
     /// Ends the stream after what is queued, unless it has ended before.
     pub(super) fn finish(&self, result: Result<(), Status>) {
         let mut state = self.shared.state.lock();
@@ -222,7 +204,7 @@ pub(super) enum Stopped {
     Stalled,
 }
 
-impl<T> State<T> {
+impl State {
     /// One message always has room; more only within the byte limit.
     fn has_room_for(&self, size_bytes: usize) -> bool {
         self.queue.is_empty()
@@ -238,15 +220,15 @@ impl<T> State<T> {
 }
 
 /// The messages of a reader or subscriber, as the transport takes them.
-pub struct DeliveryStream<T> {
-    shared: Arc<Shared<T>>,
+pub struct DeliveryStream {
+    shared: Arc<Shared>,
     /// After what the transport has taken.
     next_offset: u64,
     ended: bool,
 }
 
-impl<T: Resumable + Unpin> Stream for DeliveryStream<T> {
-    type Item = Result<T, Status>;
+impl Stream for DeliveryStream {
+    type Item = Result<Page, Status>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
@@ -263,8 +245,8 @@ impl<T: Resumable + Unpin> Stream for DeliveryStream<T> {
             state.in_hand = message.budget;
             drop(state);
             this.shared.taken.notify_waiters();
-            this.next_offset = message.content.next_offset();
-            return Poll::Ready(Some(Ok(message.content)));
+            this.next_offset = message.page.next_offset;
+            return Poll::Ready(Some(Ok(message.page)));
         }
         let item = match state.end.take() {
             None => {
@@ -284,7 +266,7 @@ impl<T: Resumable + Unpin> Stream for DeliveryStream<T> {
     }
 }
 
-impl<T> Drop for DeliveryStream<T> {
+impl Drop for DeliveryStream {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
         state.abandoned = true;

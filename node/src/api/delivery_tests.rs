@@ -7,10 +7,10 @@ use tonic_types::StatusExt as _;
 
 use super::*;
 
-fn message(next_offset: u64) -> v1::SubscribeResponse {
-    v1::SubscribeResponse {
+fn message(next_offset: u64) -> Page {
+    Page {
         next_offset,
-        ..v1::SubscribeResponse::default()
+        ..Page::default()
     }
 }
 
@@ -150,7 +150,7 @@ async fn budget_is_held_until_the_next_message_is_asked_for() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_is_noticed() {
-    let (delivery, stream) = delivery::<v1::SubscribeResponse>(0);
+    let (delivery, stream) = delivery(0);
     let watch = delivery.watch();
     let abandoned = tokio::spawn(async move { watch.abandoned().await });
     drop(stream);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use huntlog_machine::CommandResult;
+use huntlog_proto::encoded::Page;
+use huntlog_proto::encoded::event_service_client::EventServiceClient;
+use huntlog_proto::encoded::event_service_server::EventService;
 use huntlog_proto::v1;
-use huntlog_proto::v1::event_service_client::EventServiceClient;
-use huntlog_proto::v1::event_service_server::EventService;
 use prost::Message as _;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
@@ -14,7 +15,7 @@ use super::append::{batch_answer, committed, missing_batch};
 use super::append_stream::AppendStream;
 use super::call::{Call, LEADER, add_header, is_forwarded};
 use super::context::{NodeContext, Route, ServedPartition};
-use super::delivery::{DeliveryStream, Resumable};
+use super::delivery::DeliveryStream;
 use super::error::ApiError;
 use super::forward::forward_unary;
 use super::forward_read::forward_read;
@@ -44,16 +45,15 @@ impl EventApi {
 
     /// The stream that has begun here, or that another node is asked for with
     /// `ask`. An `endless` one ends when this node drains.
-    async fn begun<Q, T, F>(
+    async fn begun<Q, F>(
         &self,
-        begun: Result<Begun<Q, T>, ApiError>,
+        begun: Result<Begun<Q>, ApiError>,
         call: Call,
         endless: bool,
         ask: impl FnOnce(EventServiceClient<Channel>, Request<Q>) -> F,
-    ) -> Result<Response<DeliveryStream<T>>, Status>
+    ) -> Result<Response<DeliveryStream>, Status>
     where
-        T: prost::Message + Resumable + Unpin + 'static,
-        F: Future<Output = Result<Response<Streaming<T>>, Status>>,
+        F: Future<Output = Result<Response<Streaming<Page>>, Status>>,
     {
         let stream = match begun.map_err(|error| error.into_status(Operation::Read))? {
             Begun::Here(stream) => stream,
@@ -170,7 +170,7 @@ impl EventService for EventApi {
         Ok(response)
     }
 
-    type ReadStream = DeliveryStream<v1::ReadResponse>;
+    type ReadStream = DeliveryStream;
 
     async fn read(
         &self,
@@ -182,7 +182,7 @@ impl EventService for EventApi {
         self.begun(begun, call, false, ask).await
     }
 
-    type SubscribeStream = DeliveryStream<v1::SubscribeResponse>;
+    type SubscribeStream = DeliveryStream;
 
     async fn subscribe(
         &self,

@@ -1,9 +1,10 @@
 //! Reading the log for one client: history, and then what is applied, as
 //! messages of bounded size.
 
+use bytes::Bytes;
 use huntlog_machine::DecodeError;
 use huntlog_machine::history::CommittedEvent;
-use huntlog_proto::v1;
+use huntlog_proto::encoded::Page;
 use prost::Message as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -39,11 +40,13 @@ impl From<ReadEventsError> for Interruption {
     }
 }
 
-/// The events of a message in the making.
+/// The events of a page in the making.
 struct Batch {
     partition: u32,
-    events: Vec<v1::CommittedEvent>,
-    bytes: usize,
+    /// One encoded event after the other.
+    events: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
     /// How many more events are wanted at all.
     wanted: u64,
     damage: Option<(u64, DecodeError)>,
@@ -53,8 +56,8 @@ impl Batch {
     fn add(&mut self, log_index: u64, committed: &CommittedEvent<'_>) -> Flow {
         match committed_to_proto(self.partition, log_index, committed) {
             Ok(event) => {
-                self.bytes += event.encoded_len() + EVENT_FRAMING_BYTES;
-                self.events.push(event);
+                event.encode_raw(&mut self.events);
+                self.ends.push(self.events.len());
                 self.wanted -= 1;
             }
             Err(source) => self.damage = Some((log_index, source)),
@@ -66,17 +69,36 @@ impl Batch {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     fn is_full(&self) -> bool {
-        self.bytes >= limits::READ_MESSAGE_BYTES_TARGET || self.wanted == 0
+        self.bytes() >= limits::READ_MESSAGE_BYTES_TARGET || self.wanted == 0
+    }
+
+    /// What they take in a message.
+    fn bytes(&self) -> usize {
+        self.events.len() + self.ends.len() * EVENT_FRAMING_BYTES
+    }
+
+    /// Takes the events out, all in one allocation.
+    fn take(&mut self) -> Vec<Bytes> {
+        let events = Bytes::from(std::mem::take(&mut self.events));
+        let mut start = 0;
+        self.ends
+            .drain(..)
+            .map(|end| events.slice(std::mem::replace(&mut start, end)..end))
+            .collect()
     }
 }
 
-/// Reads events and sends them as messages of the kind `T`.
-pub(super) struct Follower<T, F> {
+/// Reads events and sends them in pages.
+pub(super) struct Follower {
     reader: EventReader,
-    delivery: Delivery<T>,
-    /// Makes a message of events and the offset to resume from.
-    message: F,
+    delivery: Delivery,
+    /// What every page says beside its events and where to go on.
+    head: Page,
     budget: MessageBudget,
     batch: Batch,
     permit: Option<OwnedSemaphorePermit>,
@@ -86,26 +108,24 @@ pub(super) struct Follower<T, F> {
     announced: bool,
 }
 
-impl<T, F: Fn(Vec<v1::CommittedEvent>, u64) -> T> Follower<T, F> {
+impl Follower {
     /// Sends what `reader` finds, at most `max_events` (0: all), by way of
     /// `delivery`; what is under way counts against `budget`.
     pub(super) fn new(
-        partition: u32,
         reader: EventReader,
-        delivery: Delivery<T>,
+        delivery: Delivery,
         max_events: u64,
         budget: MessageBudget,
-        message: F,
+        head: Page,
     ) -> Self {
         Self {
             reader,
             delivery,
-            message,
             budget,
             batch: Batch {
-                partition,
+                partition: head.partition,
                 events: Vec::new(),
-                bytes: 0,
+                ends: Vec::new(),
                 wanted: if max_events == 0 {
                     u64::MAX
                 } else {
@@ -113,6 +133,7 @@ impl<T, F: Fn(Vec<v1::CommittedEvent>, u64) -> T> Follower<T, F> {
                 },
                 damage: None,
             },
+            head,
             permit: None,
             last_sent: Instant::now(),
             announced: false,
@@ -142,7 +163,7 @@ impl<T, F: Fn(Vec<v1::CommittedEvent>, u64) -> T> Follower<T, F> {
             let end = *marks.borrow_and_update();
             loop {
                 let reached = self.chunk(end).await?;
-                let anything = !self.batch.events.is_empty();
+                let anything = !self.batch.is_empty();
                 if self.batch.is_full() || (reached && anything) || self.is_progress_due() {
                     self.flush().await?;
                 }
@@ -187,12 +208,14 @@ impl<T, F: Fn(Vec<v1::CommittedEvent>, u64) -> T> Follower<T, F> {
 
     /// Sends what there is, be it nothing but the offset to resume from.
     async fn flush(&mut self) -> Result<(), Interruption> {
-        let bytes = self.batch.bytes;
+        let bytes = self.batch.bytes();
         let permit = self.permit.take().map(|permit| shrink(permit, bytes));
-        let events = std::mem::take(&mut self.batch.events);
-        self.batch.bytes = 0;
-        let message = (self.message)(events, self.reader.next_offset());
-        self.delivery.send(message, bytes, permit).await?;
+        let page = Page {
+            events: self.batch.take(),
+            next_offset: self.reader.next_offset(),
+            ..self.head.clone()
+        };
+        self.delivery.send(page, bytes, permit).await?;
         self.last_sent = Instant::now();
         self.announced = true;
         Ok(())

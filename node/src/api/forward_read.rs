@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use huntlog_proto::v1::event_service_client::EventServiceClient;
-use prost::Message;
+use huntlog_proto::encoded::Page;
+use huntlog_proto::encoded::event_service_client::EventServiceClient;
+use prost::Message as _;
 use tokio::time::timeout_at;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::call::Call;
 use super::context::{NodeContext, ServedPartition};
-use super::delivery::{Delivery, DeliveryStream, Resumable, Stopped, delivery};
+use super::delivery::{Delivery, DeliveryStream, Stopped, delivery};
 use super::error::ApiError;
 use super::forward::{Leader, describe, is_from_huntlog};
 use super::status::Operation;
@@ -54,7 +55,7 @@ pub(super) fn holder(
 ///
 /// # Errors
 /// When the holder can not be reached.
-pub(super) async fn forward_read<Q, T, F>(
+pub(super) async fn forward_read<Q, F>(
     context: &Arc<NodeContext>,
     holder: Leader,
     call: Call,
@@ -62,10 +63,9 @@ pub(super) async fn forward_read<Q, T, F>(
     ends_when_draining: bool,
     message: Q,
     send: impl FnOnce(EventServiceClient<Channel>, Request<Q>) -> F,
-) -> Result<DeliveryStream<T>, Status>
+) -> Result<DeliveryStream, Status>
 where
-    T: Message + Resumable + Unpin + 'static,
-    F: Future<Output = Result<Response<Streaming<T>>, Status>>,
+    F: Future<Output = Result<Response<Streaming<Page>>, Status>>,
 {
     let refused = |error: ApiError| error.into_status(Operation::Read);
     let place = context.reserve_forwarded_read().map_err(refused)?;
@@ -79,7 +79,7 @@ where
         request.set_timeout(call.time_left());
     }
     let answered = timeout_at(call.deadline, send(client, request)).await;
-    let mut messages = match answered {
+    let mut pages = match answered {
         Ok(Ok(response)) => response.into_inner(),
         Ok(Err(status)) => return Err(failure(&holder, status)),
         Err(_) => return Err(refused(ApiError::Deadline)),
@@ -89,7 +89,7 @@ where
     let context = context.clone();
     tokio::spawn(async move {
         let ended = tokio::select! {
-            ended = pass_on(&mut messages, &delivery) => ended.map_err(|status| failure(&holder, status)),
+            ended = pass_on(&mut pages, &delivery) => ended.map_err(|status| failure(&holder, status)),
             () = watch.abandoned() => return,
             () = context.drained(), if ends_when_draining => Err(refused(context.why_draining())),
         };
@@ -99,13 +99,10 @@ where
     Ok(stream)
 }
 
-async fn pass_on<T>(messages: &mut Streaming<T>, delivery: &Delivery<T>) -> Result<(), Status>
-where
-    T: Message + Resumable,
-{
-    while let Some(message) = messages.message().await? {
-        let size_bytes = message.encoded_len();
-        match delivery.send(message, size_bytes, None).await {
+async fn pass_on(pages: &mut Streaming<Page>, delivery: &Delivery) -> Result<(), Status> {
+    while let Some(page) = pages.message().await? {
+        let size_bytes = page.encoded_len();
+        match delivery.send(page, size_bytes, None).await {
             Ok(()) => {}
             // The client went away, or the delivery has told it that it stalled.
             Err(Stopped::Gone | Stopped::Stalled) => return Ok(()),

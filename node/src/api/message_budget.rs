@@ -41,9 +41,9 @@ impl MessageBudget {
     ///
     /// # Errors
     /// When the client takes nothing of what is prepared for it for too long.
-    pub(super) async fn reserve<T>(
+    pub(super) async fn reserve(
         &self,
-        delivery: &Delivery<T>,
+        delivery: &Delivery,
     ) -> Result<OwnedSemaphorePermit, Stopped> {
         if self.units.available_permits() >= self.free_units_to_read_ahead
             && let Ok(ahead) = self.units.clone().try_acquire_many_owned(MESSAGE_UNITS)

@@ -13,7 +13,7 @@ const EVENTS: usize = 8;
 
 impl Cluster {
     /// A read from the beginning, as the transport takes it.
-    async fn begin_read(&self) -> DeliveryStream<v1::ReadResponse> {
+    async fn begin_read(&self) -> DeliveryStream {
         let call = Call::new(&MetadataMap::new());
         match start_read(&self.context, from_offset(0), call).await {
             Ok(Begun::Here(stream)) => stream,
@@ -22,7 +22,7 @@ impl Cluster {
         }
     }
 
-    async fn begin_reads(&self, count: usize) -> Vec<DeliveryStream<v1::ReadResponse>> {
+    async fn begin_reads(&self, count: usize) -> Vec<DeliveryStream> {
         let mut streams = Vec::new();
         for _ in 0..count {
             streams.push(self.begin_read().await);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntlog_proto::encoded::Page;
 use huntlog_proto::v1;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
@@ -69,9 +70,9 @@ pub(super) fn duration_to_proto(duration: Duration) -> Option<prost_types::Durat
 }
 
 /// A stream of events that has begun, or where it can be.
-pub(super) enum Begun<Q, T> {
+pub(super) enum Begun<Q> {
     /// On this node.
-    Here(DeliveryStream<T>),
+    Here(DeliveryStream),
     /// This node does not keep what is asked for; another does.
     Elsewhere {
         /// Who.
@@ -88,7 +89,7 @@ pub(super) async fn start_read(
     context: &Arc<NodeContext>,
     request: v1::ReadRequest,
     call: Call,
-) -> Result<Begun<v1::ReadRequest, v1::ReadResponse>, ApiError> {
+) -> Result<Begun<v1::ReadRequest>, ApiError> {
     let asked = request.clone();
     let served = context.to_read(request.partition)?;
     let filter = filter_from_proto(request.filter)?;
@@ -115,21 +116,14 @@ pub(super) async fn start_read(
     };
     let (delivery, stream) = delivery(request.from_offset);
     let watch = delivery.watch();
-    let (partition, end_offset) = (request.partition, end.end_offset);
-    let mut follower = Follower::new(
-        partition,
-        reader,
-        delivery,
-        request.max_events,
-        context.read_budget().clone(),
-        move |events, next_offset| v1::ReadResponse {
-            partition,
-            events,
-            next_offset,
-            end_offset,
-            staleness,
-        },
-    );
+    let budget = context.read_budget().clone();
+    let head = Page {
+        partition: request.partition,
+        end_offset: end.end_offset,
+        staleness,
+        ..Page::default()
+    };
+    let mut follower = Follower::new(reader, delivery, request.max_events, budget, head);
     tokio::spawn(async move {
         let ended = tokio::select! {
             ended = follower.read_to(end) => ended,
@@ -149,7 +143,7 @@ pub(super) async fn start_subscribe(
     context: &Arc<NodeContext>,
     request: v1::SubscribeRequest,
     call: Call,
-) -> Result<Begun<v1::SubscribeRequest, v1::SubscribeResponse>, ApiError> {
+) -> Result<Begun<v1::SubscribeRequest>, ApiError> {
     let asked = request.clone();
     let served = context.to_read(request.partition)?;
     if context.is_draining() {
@@ -176,19 +170,12 @@ pub(super) async fn start_subscribe(
     };
     let (delivery, stream) = delivery(from_offset);
     let watch = delivery.watch();
-    let partition = request.partition;
-    let mut follower = Follower::new(
-        partition,
-        reader,
-        delivery,
-        0,
-        context.subscriber_budget().clone(),
-        move |events, next_offset| v1::SubscribeResponse {
-            partition,
-            events,
-            next_offset,
-        },
-    );
+    let budget = context.subscriber_budget().clone();
+    let head = Page {
+        partition: request.partition,
+        ..Page::default()
+    };
+    let mut follower = Follower::new(reader, delivery, 0, budget, head);
     let context = context.clone();
     tokio::spawn(async move {
         let ended = tokio::select! {
@@ -259,7 +246,7 @@ impl OpenStream {
     }
 
     /// Tells the client how its stream has ended, unless it knows.
-    fn conclude<T>(self, watch: &DeliveryWatch<T>, ended: Result<(), Interruption>) {
+    fn conclude(self, watch: &DeliveryWatch, ended: Result<(), Interruption>) {
         match ended {
             Ok(()) => watch.finish(Ok(())),
             Err(Interruption::Failed(error)) => {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{Stream, StreamExt as _};
+use huntlog_proto::encoded::event_service_server::{EventService, EventServiceServer};
 use huntlog_proto::v1;
 use huntlog_proto::v1::append_stream_response::Result as Wire;
-use huntlog_proto::v1::event_service_server::{EventService, EventServiceServer};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
@@ -33,8 +33,8 @@ pub(super) struct ScriptedLeader {
 impl EventService for ScriptedLeader {
     type AppendStreamStream =
         Pin<Box<dyn Stream<Item = Result<v1::AppendStreamResponse, Status>> + Send>>;
-    type ReadStream = DeliveryStream<v1::ReadResponse>;
-    type SubscribeStream = DeliveryStream<v1::SubscribeResponse>;
+    type ReadStream = DeliveryStream;
+    type SubscribeStream = DeliveryStream;
 
     async fn open_session(
         &self,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use huntlog_proto::encoded::event_service_server::EventServiceServer;
 use huntlog_proto::v1;
 use huntlog_proto::v1::admin_service_client::AdminServiceClient;
 use huntlog_proto::v1::admin_service_server::AdminServiceServer;
 use huntlog_proto::v1::append_stream_response::Result as StreamResult;
 use huntlog_proto::v1::event_service_client::EventServiceClient;
-use huntlog_proto::v1::event_service_server::EventServiceServer;
 use huntlog_proto::v1::hunt_service_client::HuntServiceClient;
 use huntlog_proto::v1::hunt_service_server::HuntServiceServer;
 use huntlog_storage::{Options, Storage};

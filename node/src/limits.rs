@@ -246,6 +246,11 @@ pub const PEER_MESSAGE_BYTES_MAX: usize = REPLICATION_BYTES_MAX + ENTRY_BYTES_MA
 /// Requests and streams of one peer connection that are open at once: every
 /// unary append that a follower forwards is one.
 pub const PEER_STREAMS_PER_CONNECTION_MAX: u32 = 65_536;
+/// Requests of one peer connection that were given up before this node has looked
+/// at them; with more of them it is closed. A leader gives up each heartbeat that is
+/// not answered in time, so that a node that stood still for a second has more of
+/// them than HTTP/2's usual 20, and would end the connection of a living leader.
+pub const PEER_RESETS_PENDING_MAX: usize = 1024;
 /// Flow-control window of one stream on the peer port.
 pub const PEER_STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Flow-control window of one peer connection.
@@ -301,6 +306,11 @@ const _: () = assert!(
     2 * REPLICATION_IN_FLIGHT_BYTES_MAX as usize <= huntlog_storage::limits::QUEUE_BYTES_MAX
 );
 const _: () = assert!(PEER_STREAM_WINDOW_BYTES <= PEER_CONNECTION_WINDOW_BYTES);
+// The shortest heartbeats, of a leader that has not given the connection up itself.
+const _: () = assert!(
+    (PEER_KEEPALIVE_INTERVAL.as_millis() + PEER_KEEPALIVE_TIMEOUT.as_millis()) / 5
+        < PEER_RESETS_PENDING_MAX as u128
+);
 // A full message fits the window, or every one would cost an extra round trip.
 const _: () = assert!(REPLICATION_BYTES_MAX < PEER_STREAM_WINDOW_BYTES as usize);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < PEER_MESSAGE_BYTES_MAX);

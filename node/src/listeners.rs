@@ -100,6 +100,7 @@ impl GrpcServers {
             .initial_stream_window_size(limits::PEER_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(limits::PEER_CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(limits::PEER_STREAMS_PER_CONNECTION_MAX)
+            .http2_max_pending_accept_reset_streams(Some(limits::PEER_RESETS_PENDING_MAX))
             .http2_max_header_list_size(limits::CLIENT_HEADERS_BYTES_MAX)
             .http2_keepalive_interval(Some(limits::PEER_KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(limits::PEER_KEEPALIVE_TIMEOUT))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use huntlog_client::proto::event_outcome::Outcome;
 use huntlog_client::proto::{Clue, EventOutcome, HuntDefinition};
@@ -140,22 +140,36 @@ async fn killed_leaders_lose_and_repeat_nothing() {
     check_all_nodes(&cluster, &acknowledged).await;
 }
 
-/// The timers leave three seconds between the end of the lease and the first
-/// election they can start.
+/// By its timer alone no follower asks for votes before the lease and the shortest
+/// election time have passed in silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_connection_ends_the_wait_for_a_killed_leader() {
-    let timers = "[raft]\nheartbeat_ms = 100\nelection_min_ms = 3000\nelection_max_ms = 3001\n";
-    let mut cluster = Cluster::prepare(3, timers).expect("files");
+    const HEARTBEAT: Duration = Duration::from_millis(100);
+    const ELECTION_MIN: Duration = Duration::from_millis(3000);
+    const LEASE: Duration = Duration::from_millis(3001);
+    let timers = format!(
+        "[raft]\nheartbeat_ms = {}\nelection_min_ms = {}\nelection_max_ms = {}\n",
+        HEARTBEAT.as_millis(),
+        ELECTION_MIN.as_millis(),
+        LEASE.as_millis(),
+    );
+    let mut cluster = Cluster::prepare(3, &timers).expect("files");
     cluster.start_all().expect("started");
     cluster.wait_ready().await.expect("a cluster");
     let load = Load::start(&cluster, 2).await;
     load.progress(&cluster, 10).await;
     let leader = cluster.leader().await.expect("a leader");
+    let killed = Instant::now();
     cluster.node(leader).kill().await.expect("killed");
     load.progress(&cluster, 10).await;
+    let took = killed.elapsed();
+    // The silence began with the last heartbeat before the kill, or with one of a few
+    // before it if that was late.
+    let by_timer = LEASE + ELECTION_MIN - 5 * HEARTBEAT;
+    assert!(took < by_timer, "{took:?} after the kill");
     let next = cluster.leader().await.expect("another leader");
     let log = cluster.node(next).log();
-    assert!(log.contains("standing for election"), "{log}");
+    assert!(log.contains("asking for votes"), "{log}");
     load.finish().await;
 }
 

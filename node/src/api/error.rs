@@ -1,6 +1,7 @@
 //! Everything that can come of a request except its answer.
 
 use crate::cluster::{InitError, MemberError};
+use crate::connections::ShareUsedUp;
 use crate::limits;
 use crate::partition::{AdminError, ReadEventsError, ReadIndexError, WriteError};
 use crate::raft::NodeId;
@@ -162,6 +163,14 @@ pub enum ApiError {
     /// A task of this node ended before its work.
     #[error("this node dropped the request")]
     Dropped,
+}
+
+impl From<ShareUsedUp> for ApiError {
+    fn from(ShareUsedUp: ShareUsedUp) -> Self {
+        Self::TooMuch {
+            resource: Resource::ConnectionBytes,
+        }
+    }
 }
 
 /// What a node has only so much of.

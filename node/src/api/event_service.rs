@@ -118,7 +118,7 @@ impl EventService for EventApi {
         let _counted = share
             .map(|share| share.count(request.encoded_len()))
             .transpose()
-            .map_err(refused)?;
+            .map_err(|used_up| refused(used_up.into()))?;
         let (served, route) = self.route(request.partition, &call)?;
         match route {
             Route::Local => append_here(served, &call, request)

@@ -7,7 +7,6 @@ mod admin_service;
 mod append;
 mod append_stream;
 mod call;
-mod connection_share;
 mod context;
 mod delivery;
 mod error;
@@ -26,7 +25,6 @@ pub mod status;
 
 pub use admin_service::AdminApi;
 pub use append_stream::AppendStream;
-pub use connection_share::ConnectionShare;
 pub use context::{NodeContext, NodeInfo, ServingState};
 pub use delivery::DeliveryStream;
 pub use error::ApiError;

@@ -103,9 +103,9 @@ pub struct ListenConfig {
 pub struct RaftConfig {
     /// Between two heartbeats of a leader.
     pub heartbeat: Duration,
-    /// The shortest time after which a follower without a leader stands.
+    /// The shortest time after the leader's lease at which a follower stands.
     pub election_min: Duration,
-    /// The longest such time; each draw is between the two.
+    /// The longest such time, each draw is between the two; and the lease itself.
     pub election_max: Duration,
     /// Of entries through this log index, 0 for none, the leader's digest is not
     /// compared.

@@ -167,7 +167,7 @@ pub static RAFT_ELECTION_MIN_MS: Key = key!(
     "HUNTLOG_RAFT__ELECTION_MIN_MS",
     TIMER_MS,
     Some("100"),
-    "A follower that hears nothing for a random time from this many milliseconds on stands for election"
+    "A follower stands for election after election_max_ms of silence, the leader's lease, and a random time from this many milliseconds on"
 );
 
 /// `raft.election_max_ms`.
@@ -177,7 +177,7 @@ pub static RAFT_ELECTION_MAX_MS: Key = key!(
     "HUNTLOG_RAFT__ELECTION_MAX_MS",
     TIMER_MS,
     Some("200"),
-    "The longest such time, in milliseconds"
+    "The longest such time, and the leader's lease, in milliseconds"
 );
 
 /// `raft.ignore_digests_through`.

@@ -13,8 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::transport::server::Connected;
 
-use super::ConnectionInfo;
-use crate::api::ConnectionShare;
+use super::{ConnectionInfo, ConnectionShare};
 use crate::host::{ByteStream, Listen};
 use crate::telemetry::Metrics;
 
@@ -98,6 +97,7 @@ pub(crate) struct Connection {
     silence: Option<Silence>,
     share: Option<ConnectionShare>,
     counted: Option<Arc<Metrics>>,
+    /// Nothing is sent: whoever has a receiver learns of the connection's end.
     end: watch::Sender<()>,
     _place: OwnedSemaphorePermit,
 }

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 use tonic::Extensions;
 
-use crate::api::ConnectionShare;
+use super::ConnectionShare;
 
 /// In the extensions of every request on the client and peer ports.
 #[derive(Debug, Clone)]

@@ -4,7 +4,9 @@
 mod accept;
 mod http2;
 mod info;
+mod share;
 
 pub(crate) use accept::{Acceptor, Connection};
 pub(crate) use http2::http2_connections;
 pub(crate) use info::ConnectionInfo;
+pub(crate) use share::{ConnectionShare, Counted, ShareUsedUp};

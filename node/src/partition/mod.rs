@@ -28,6 +28,7 @@ use huntlog_storage::Storage;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Instant as _, ServerState};
 use parking_lot::RwLock;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
@@ -213,6 +214,7 @@ pub struct Partition {
     contradictions: Contradictions,
     aside: aside::Aside,
     succession: succession::SuccessionTimings,
+    successions_begun: Counter,
     histories: parking_lot::Mutex<Histories>,
     tasks: parking_lot::Mutex<JoinSet<()>>,
 }
@@ -281,6 +283,7 @@ impl Partition {
             contradictions: Contradictions::default(),
             aside: aside::Aside::default(),
             succession: parts.timings.into(),
+            successions_begun: metrics.replica.successions_begun.clone(),
             histories: parking_lot::Mutex::default(),
             tasks: parking_lot::Mutex::default(),
         });

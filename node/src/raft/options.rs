@@ -12,7 +12,8 @@ use crate::limits;
 pub struct RaftTimings {
     /// How often a leader proves that it lives.
     pub heartbeat_ms: u64,
-    /// The shortest silence after which a follower asks for votes.
+    /// The shortest time from the end of the leader's lease until a follower asks for
+    /// votes.
     pub election_min_ms: u64,
     /// The longest, and the leader's lease as its followers see it.
     pub election_max_ms: u64,
@@ -30,6 +31,10 @@ pub fn raft_options(cluster_name: &str, timings: RaftTimings) -> Result<Arc<Conf
     let options = Config {
         cluster_name: cluster_name.to_owned(),
         heartbeat_interval: timings.heartbeat_ms,
+        // None is left out because replication was answered: a follower watches the
+        // connection of the last heartbeat, and all followers' leases begin with the
+        // same ones (`partition::succession`).
+        heartbeat_min_interval: Some(0),
         election_timeout_min: timings.election_min_ms,
         election_timeout_max: timings.election_max_ms,
         // A node that was cut off must not depose a working leader with the
@@ -72,6 +77,7 @@ mod tests {
         let options = raft_options("c", timings).expect("sound");
         assert_eq!(options.enable_pre_vote, Some(true));
         assert_eq!(options.enable_leader_restore, Some(false));
+        assert_eq!(options.heartbeat_min_interval, Some(0));
         assert_eq!(options.snapshot_policy, SnapshotPolicy::Never);
         assert_eq!(options.max_in_snapshot_log_to_keep, u64::MAX);
         assert_eq!(options.replication_lag_threshold, u64::MAX);

@@ -34,21 +34,28 @@ pub struct PeerRaft {
     partition: u32,
     /// Places for snapshots being received.
     installs: Arc<Semaphore>,
+    /// The connection that the leader was heard on last, for who wants to know when
+    /// it ends; `None` until there was one.
     leader: watch::Sender<Option<LeaderConnection>>,
 }
 
 /// The connection that a leader was heard on last.
 #[derive(Debug, Clone)]
 pub struct LeaderConnection {
-    /// The leader's vote.
-    pub leader: Vote,
+    /// The vote that the leader leads by.
+    pub vote: Vote,
     /// Its sender is dropped with the connection.
     pub end: watch::Receiver<()>,
 }
 
 impl LeaderConnection {
-    fn is(&self, other: &Self) -> bool {
-        self.leader == other.leader && self.end.same_channel(&other.end)
+    /// Whether this is to be watched in the place of `known`: a later leader, or
+    /// another connection. What a deposed leader still sends says nothing of the
+    /// leader.
+    fn replaces(&self, known: &Self) -> bool {
+        let deposed = self.vote < known.vote;
+        let same = self.vote == known.vote && self.end.same_channel(&known.end);
+        !deposed && !same
     }
 }
 
@@ -71,7 +78,9 @@ impl PeerRaft {
 
     fn heard_on(&self, connection: LeaderConnection) {
         self.leader.send_if_modified(|known| {
-            let new = !known.as_ref().is_some_and(|known| known.is(&connection));
+            let new = known
+                .as_ref()
+                .is_none_or(|known| connection.replaces(known));
             if new {
                 *known = Some(connection);
             }
@@ -133,8 +142,8 @@ impl PeerRaft {
                 let checked = request.and_then(|request| {
                     this.check_term(&request.vote)?;
                     if let Some(end) = connection.take() {
-                        let leader = request.vote;
-                        this.heard_on(LeaderConnection { leader, end });
+                        let vote = request.vote;
+                        this.heard_on(LeaderConnection { vote, end });
                     }
                     Ok(request)
                 });
@@ -348,5 +357,31 @@ fn stream_result_to_proto(result: StreamAppendResult<TypeConfig>) -> peer::Appen
     };
     peer::AppendEntriesResponse {
         result: Some(result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::impls::leader_id_adv::LeaderId;
+
+    use super::*;
+
+    #[test]
+    fn a_deposed_leader_s_connection_is_not_watched() {
+        let vote = |term, node_id| Vote {
+            leader_id: LeaderId { term, node_id },
+            committed: true,
+        };
+        let (_first, end) = watch::channel(());
+        let (_second, other) = watch::channel(());
+        let heard = |vote, end: &watch::Receiver<()>| LeaderConnection {
+            vote,
+            end: end.clone(),
+        };
+        let known = heard(vote(2, 1), &end);
+        assert!(!heard(vote(2, 1), &end).replaces(&known), "nothing is new");
+        assert!(heard(vote(2, 1), &other).replaces(&known), "it reconnected");
+        assert!(heard(vote(3, 2), &other).replaces(&known), "it is later");
+        assert!(!heard(vote(1, 3), &other).replaces(&known), "it is deposed");
     }
 }

@@ -107,7 +107,7 @@ fn entry_to_proto(entry: &Entry) -> peer::Entry {
 
 fn entry_from_proto(entry: peer::Entry) -> Result<Entry, PeerWireError> {
     let log_id = log_id_from_proto(entry.log_id.ok_or(PeerWireError::Missing("log_id"))?)?;
-    // What was received lies in a buffer of the connection, up to twice as large as
+    // What was received lies in its stream's decode buffer, up to twice as large as
     // the messages in it. The tail of the log would keep it whole.
     let payload = Bytes::copy_from_slice(&entry.payload);
     let payload = decode_payload(payload).map_err(|source| PeerWireError::Entry {

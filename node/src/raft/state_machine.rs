@@ -209,7 +209,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
-    /// A snapshot of nothing is put off: to fail would stop the node.
+    /// A snapshot of nothing is put off: to fail would stop the node. One that is
+    /// forced is not: openraft takes for granted then that there is a builder.
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
         if !force && self.machine.read().last_applied().is_none() {
             return None;
@@ -330,5 +331,48 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             meta: self.meta.clone(),
             snapshot: SnapshotFile::kept(self.snapshots.clone(), info),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use huntlog_storage::{Options, Storage};
+
+    use super::*;
+
+    struct Nobody;
+
+    impl ApplyObserver for Nobody {
+        fn applied(&self, _: AppliedEntry, _: &Machine, _: Duration) {}
+        fn failed(&self, _: &ApplyError) {}
+        fn installed(&self, _: &Machine) {}
+        fn snapshot_begun(&self) {}
+        fn snapshot_built(&self, _: &LogId, _: u64, _: Duration) {}
+    }
+
+    #[tokio::test]
+    async fn of_nothing_a_snapshot_is_built_only_when_it_is_forced() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (storage, _) =
+            Storage::open(dir.path(), Options::default()).expect("a fresh directory");
+        let rules = MachineRules {
+            limits: Limits::default(),
+            ignore_digests_through: 0,
+        };
+        let mut state_machine = StateMachine::new(
+            Arc::new(RwLock::new(rules.empty(0))),
+            storage.partition(0),
+            storage.snapshots(),
+            Arc::new(Nobody),
+            rules,
+        );
+        let put_off = state_machine.try_create_snapshot_builder(false).await;
+        assert!(put_off.is_none());
+        let forced = state_machine.try_create_snapshot_builder(true).await;
+        assert!(forced.is_some());
+        drop((state_machine, forced));
+        storage.close().expect("it has not failed");
     }
 }

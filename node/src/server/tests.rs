@@ -20,6 +20,7 @@ mod digests;
 mod members;
 mod snapshots;
 mod stopping;
+mod succession;
 mod transfer;
 
 /// Everything that is waited for happens well within this.
@@ -31,6 +32,8 @@ pub(super) struct Nodes {
     running: BTreeMap<NodeId, Node>,
     /// What the configuration of every node has beside the usual.
     adjust: fn(&mut Config),
+    /// What nodes run on, where it is not this machine as it is.
+    hosts: BTreeMap<NodeId, Arc<dyn Host>>,
 }
 
 /// A loopback address for each node: those of tests at the same time differ.
@@ -50,10 +53,24 @@ impl Nodes {
 
     /// As [`Self::start`], with another configuration.
     pub(super) async fn start_with(count: NodeId, adjust: fn(&mut Config)) -> Self {
+        Self::start_all(count, adjust, BTreeMap::new()).await
+    }
+
+    /// As [`Self::start`], each node on its own host.
+    pub(super) async fn start_on(hosts: BTreeMap<NodeId, Arc<dyn Host>>) -> Self {
+        Self::start_all(hosts.len() as NodeId, |_| {}, hosts).await
+    }
+
+    async fn start_all(
+        count: NodeId,
+        adjust: fn(&mut Config),
+        hosts: BTreeMap<NodeId, Arc<dyn Host>>,
+    ) -> Self {
         let mut nodes = Self {
             dir: tempfile::tempdir().expect("a directory"),
             running: BTreeMap::new(),
             adjust,
+            hosts,
         };
         for id in 1..=count {
             nodes.start_node(id, count).await;
@@ -99,8 +116,11 @@ impl Nodes {
             .config;
         (self.adjust)(&mut config);
         let metrics = Arc::new(Metrics::new("test", id, "test"));
-        let node = Node::start(config, metrics).await.expect("it starts");
-        self.running.insert(id, node);
+        let node = match self.hosts.get(&id) {
+            Some(host) => Node::start_on(host.clone(), config, metrics).await,
+            None => Node::start(config, metrics).await,
+        };
+        self.running.insert(id, node.expect("it starts"));
     }
 
     /// Waits until `id` has joined and caught up.

@@ -194,6 +194,8 @@ metric_set! {
             "Members that receive the log and do not vote";
         leader_changes: Counter = "leader_changes",
             "Times this replica saw another leader than before";
+        successions_begun: Counter = "successions_begun",
+            "Times this replica asked for votes because its leader's connection broke";
         last_log_index: Level = "last_log_index",
             "The last entry of the log here";
         durable_log_index: Level = "durable_log_index",

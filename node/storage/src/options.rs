@@ -51,6 +51,9 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             tail_bytes: 64 << 20,
             reserve_bytes: 8 << 20,
+            // Events are read from the log's segments, and the index beside them is
+            // walked in order, so that little of it is needed again: a larger cache made
+            // no figure better when it was measured, and cost memory.
             index_cache_bytes: 16 << 20,
             metrics: Arc::new(NoMetrics),
             on_fatal: None,

@@ -22,11 +22,11 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::{Status, Streaming};
 
 use super::append::{batch_answer, missing_batch, received_result};
-use super::connection_share::{ConnectionShare, Counted};
 use super::context::{NodeContext, Route, ServingState};
 use super::error::ApiError;
 use super::rpc_layer::named_fault;
 use super::status::Operation;
+use crate::connections::{ConnectionShare, Counted};
 use crate::limits;
 use crate::partition::WriteResult;
 use crate::wire::batch_command;
@@ -167,7 +167,8 @@ where
             .as_ref()
             .zip(self.share.as_ref())
             .map(|(batch, share)| share.count(batch.encoded_len()))
-            .transpose();
+            .transpose()
+            .map_err(ApiError::from);
         let proposed = counted.and_then(|counted| {
             let (pending, bytes) = self.propose(partition, batch)?;
             Ok((pending, bytes, counted))

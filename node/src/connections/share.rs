@@ -4,18 +4,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::error::{ApiError, Resource};
 use crate::limits;
 
 /// The appends of one connection that are not answered yet.
 #[derive(Debug, Clone, Default)]
-pub struct ConnectionShare {
+pub(crate) struct ConnectionShare {
     in_flight_bytes: Arc<AtomicUsize>,
 }
 
+/// A connection has as much in flight as it may.
+#[derive(Debug)]
+pub(crate) struct ShareUsedUp;
+
 /// An append that counts in its connection's share until this is dropped.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     share: ConnectionShare,
     bytes: usize,
 }
@@ -23,19 +26,14 @@ pub(super) struct Counted {
 impl ConnectionShare {
     /// Counts an append of `bytes`. One that begins below the limit may exceed
     /// it: the largest batch is always admissible.
-    ///
-    /// # Errors
-    /// When the connection has its share in flight.
-    pub(super) fn count(&self, bytes: usize) -> Result<Counted, ApiError> {
+    pub(crate) fn count(&self, bytes: usize) -> Result<Counted, ShareUsedUp> {
         let bytes = bytes.max(limits::IN_FLIGHT_BYTES_PER_APPEND_MIN);
         let counted = |in_flight: usize| {
             (in_flight < limits::IN_FLIGHT_BYTES_PER_CONNECTION_MAX).then_some(in_flight + bytes)
         };
         self.in_flight_bytes
             .try_update(Ordering::Relaxed, Ordering::Relaxed, counted)
-            .map_err(|_| ApiError::TooMuch {
-                resource: Resource::ConnectionBytes,
-            })?;
+            .map_err(|_| ShareUsedUp)?;
         Ok(Counted {
             share: self.clone(),
             bytes,
@@ -63,13 +61,7 @@ mod tests {
         let first = share.count(MAX - 1).expect("there is room");
         // The largest batch is admissible whatever is in flight below the limit.
         let second = share.count(limits::CLIENT_MESSAGE_BYTES_MAX).expect("room");
-        let refused = share.count(1).expect_err("the share is used up");
-        assert!(matches!(
-            refused,
-            ApiError::TooMuch {
-                resource: Resource::ConnectionBytes
-            }
-        ));
+        assert!(share.count(1).is_err(), "the share is used up");
         drop(first);
         share.count(1).expect("room again");
         drop(second);

@@ -1,9 +1,10 @@
-//! SIGINT and SIGTERM. They are caught from the first moment of a command on and
+//! SIGINT, SIGTERM and SIGHUP. They are caught from the first moment of a command on and
 //! asked after between its steps: a process that a signal ends removes nothing of
 //! what it has made.
 
-use std::io;
+use std::{fs, io};
 
+use rustix::process::Signal;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ pub struct Interrupts(watch::Receiver<Option<Interrupted>>);
 
 impl Interrupts {
     /// From here on they end nothing by themselves. What a shell has told a
-    /// background job to ignore is caught as well.
+    /// background job to ignore is caught as well, but for a SIGHUP under `nohup`.
     ///
     /// # Errors
     /// When the operating system refuses.
@@ -27,11 +28,14 @@ impl Interrupts {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (mut interrupt, mut terminate) = {
+        let status = fs::read_to_string("/proc/self/status")?;
+        let stays = is_ignored(Signal::HUP, &status);
+        let (mut interrupt, mut terminate, mut hangup) = {
             let _entered = runtime.enter();
             (
                 signal(SignalKind::interrupt())?,
                 signal(SignalKind::terminate())?,
+                (!stays).then(|| signal(SignalKind::hangup())).transpose()?,
             )
         };
         let (sender, receiver) = watch::channel(None);
@@ -43,6 +47,7 @@ impl Interrupts {
                     let name = tokio::select! {
                         _ = interrupt.recv() => "SIGINT",
                         _ = terminate.recv() => "SIGTERM",
+                        Some(()) = async { hangup.as_mut()?.recv().await } => "SIGHUP",
                     };
                     sender.send_replace(Some(Interrupted(name)));
                 });
@@ -70,5 +75,26 @@ impl Interrupts {
             // Nobody is there to send one.
             None => std::future::pending().await,
         }
+    }
+}
+
+/// Whether a process with this `/proc/PID/status` ignores the signal.
+fn is_ignored(signal: Signal, status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_told_by_the_kernel_s_mask() {
+        let under_nohup = "Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000000001\n";
+        assert!(is_ignored(Signal::HUP, under_nohup));
+        assert!(!is_ignored(Signal::INT, under_nohup));
+        assert!(!is_ignored(Signal::HUP, "SigIgn:\t0000000000004000\n"));
+        assert!(!is_ignored(Signal::HUP, ""));
     }
 }

@@ -2,6 +2,7 @@
 //! tests and harnesses; the histories of what they did, and the checkers that
 //! judge them.
 
+mod answers;
 pub mod check;
 pub mod cli;
 mod cluster;

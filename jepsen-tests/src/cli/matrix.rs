@@ -170,7 +170,7 @@ fn or<T: Clone>(given: &[T], default: Vec<T>) -> Vec<T> {
 fn cell(plan: Plan, interrupts: &Interrupts) -> Result<CellResult, Failure> {
     interrupts.check().map_err(Failure::failed)?;
     if let Some(missing) = plan.missing() {
-        return Ok(CellResult::Skipped(missing));
+        return Ok(CellResult::Skipped(missing.to_string()));
     }
     match execute(plan, interrupts) {
         Ok(summary) => Ok(ran(&summary)),
@@ -206,24 +206,12 @@ fn worst(cells: &[Cell]) -> Ending {
     if cells.iter().all(skipped) {
         return Ending::NoVerdict;
     }
-    let mut worst = Ending::Valid;
-    for cell in cells {
-        let found = match &cell.result {
-            CellResult::Ran { outcome, .. } => ending(*outcome),
-            CellResult::Skipped(_) => Ending::Valid,
-            CellResult::Failed(_) => Ending::Failed,
-        };
-        let rank = |ending| match ending {
-            Ending::Valid => 0,
-            Ending::NoVerdict => 1,
-            Ending::Usage | Ending::Failed => 2,
-            Ending::Invalid => 3,
-        };
-        if rank(found) > rank(worst) {
-            worst = found;
-        }
-    }
-    worst
+    let endings = cells.iter().map(|cell| match &cell.result {
+        CellResult::Ran { outcome, .. } => ending(*outcome),
+        CellResult::Skipped(_) => Ending::Valid,
+        CellResult::Failed(_) => Ending::Failed,
+    });
+    endings.fold(Ending::Valid, Ending::or_worse)
 }
 
 fn row(to: &mut impl Write, cells: &[&str]) {

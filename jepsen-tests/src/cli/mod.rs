@@ -7,6 +7,7 @@ mod prove;
 mod run;
 mod seeds;
 mod sim;
+mod tally;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,7 @@ Exit codes:
   1  invalid: an invariant is broken, or the cluster did not recover
   2  wrong usage or input
   3  no verdict: too little happened to tell
-  4  the harness could not do its work";
+  4  the harness could not do its work, or this machine lacks what it needs";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -61,15 +62,37 @@ pub enum Ending {
     Failed,
 }
 
+impl Ending {
+    /// The exit status that says so.
+    fn code(self) -> u8 {
+        match self {
+            Self::Valid => 0,
+            Self::Invalid => 1,
+            Self::Usage => 2,
+            Self::NoVerdict => 3,
+            Self::Failed => 4,
+        }
+    }
+
+    /// How two end of which one has ended so and one as `other`: what was found is
+    /// worse than what could not be done, and that worse than too little.
+    fn or_worse(self, other: Self) -> Self {
+        let rank = |ending| match ending {
+            Self::Valid => 0,
+            Self::NoVerdict => 1,
+            Self::Usage | Self::Failed => 2,
+            Self::Invalid => 3,
+        };
+        match rank(other) > rank(self) {
+            true => other,
+            false => self,
+        }
+    }
+}
+
 impl From<Ending> for ExitCode {
     fn from(ending: Ending) -> Self {
-        ExitCode::from(match ending {
-            Ending::Valid => 0,
-            Ending::Invalid => 1,
-            Ending::Usage => 2,
-            Ending::NoVerdict => 3,
-            Ending::Failed => 4,
-        })
+        ExitCode::from(ending.code())
     }
 }
 
@@ -115,6 +138,7 @@ pub fn run(arguments: Arguments) -> Result<Ending, Failure> {
     }
 }
 
+/// What ends a command before it is done: SIGINT, SIGTERM, SIGHUP.
 fn interrupts() -> Result<Interrupts, Failure> {
     Interrupts::catch().map_err(|error| Failure::failed(format!("listening for signals: {error}")))
 }

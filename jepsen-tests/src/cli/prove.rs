@@ -8,12 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use clap::Args;
 use huntlog_planted::Bug;
 
-use super::seeds::{SeedRun, Seeds};
-use super::{Ending, Failure};
+use super::seeds::{NO_VERDICT, SeedRun, Seeds};
+use super::{Ending, Failure, interrupts};
+use crate::interrupt::Interrupts;
 use crate::sim::Outcome;
-
-/// How a run without a verdict begins to say so; it has noticed nothing.
-const NO_VERDICT: &str = "no verdict";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -41,6 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
     } else {
         &arguments.bugs
     };
+    let interrupts = interrupts()?;
     let controls = Controls::default();
     let mut missed = Vec::new();
     say(&format!(
@@ -48,7 +47,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Ending, Failure> {
         "bug", "noticed", "first"
     ));
     for bug in bugs {
-        let row = prove(*bug, arguments, &controls);
+        let row = prove(*bug, arguments, &controls, &interrupts);
+        interrupts.check().map_err(Failure::failed)?;
         say(&row.to_string());
         if row.noticed.is_empty() {
             missed.push(bug.name());
@@ -104,8 +104,9 @@ impl std::fmt::Display for Row {
     }
 }
 
-/// Runs the seeds with the bug planted, until one notices or through all.
-fn prove(bug: Bug, arguments: &Arguments, controls: &Controls) -> Row {
+/// Runs the seeds with the bug planted, until one notices, or somebody interrupts it,
+/// or through all.
+fn prove(bug: Bug, arguments: &Arguments, controls: &Controls, interrupts: &Interrupts) -> Row {
     let next = AtomicU64::new(arguments.seeds.first);
     let enough = AtomicBool::new(false);
     let row = Mutex::new(Row {
@@ -115,7 +116,7 @@ fn prove(bug: Bug, arguments: &Arguments, controls: &Controls) -> Row {
         void: 0,
     });
     let work = || {
-        while !enough.load(Ordering::Relaxed) {
+        while !enough.load(Ordering::Relaxed) && interrupts.check().is_ok() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed > arguments.seeds.last {
                 return;
@@ -125,9 +126,10 @@ fn prove(bug: Bug, arguments: &Arguments, controls: &Controls) -> Row {
                 ticks: arguments.ticks,
                 bug: Some(bug),
             };
-            let kinds = planted.spawn().map(|outcome| kinds(&outcome));
+            let outcome = planted.spawn(None, interrupts);
+            let kinds = outcome.map(|outcome| kinds(&outcome));
             let noticed = kinds.as_ref().is_ok_and(|kinds| !kinds.is_empty());
-            let sound = !noticed || controls.is_sound(planted);
+            let sound = !noticed || controls.is_sound(planted, interrupts);
             let mut row = row.lock().expect("no thread panics while it counts");
             row.seeds += 1;
             match kinds {
@@ -155,7 +157,7 @@ struct Controls {
 }
 
 impl Controls {
-    fn is_sound(&self, planted: SeedRun) -> bool {
+    fn is_sound(&self, planted: SeedRun, interrupts: &Interrupts) -> bool {
         let known = self.known().get(&planted.seed).copied();
         known.unwrap_or_else(|| {
             let control = SeedRun {
@@ -163,7 +165,7 @@ impl Controls {
                 ..planted
             };
             let sound = control
-                .spawn()
+                .spawn(None, interrupts)
                 .is_ok_and(|outcome| outcome.violations.is_empty());
             self.known().insert(planted.seed, sound);
             sound
@@ -175,7 +177,8 @@ impl Controls {
     }
 }
 
-/// What the violations are of, each once: an invariant, or what befell a node.
+/// What the violations are of, each once: an invariant, or what befell a node. A run
+/// without a verdict has noticed nothing.
 fn kinds(outcome: &Outcome) -> Vec<String> {
     let mut kinds = Vec::new();
     for violation in &outcome.violations {

@@ -82,7 +82,7 @@ pub(super) fn run(arguments: Arguments, interrupts: &Interrupts) -> Result<Endin
 
 pub(super) fn failure(error: RunError) -> Failure {
     match error {
-        RunError::Requirement(_) | RunError::NotEmpty(_) => Failure::usage(error),
+        RunError::Loopback(_) | RunError::NotEmpty(_) => Failure::usage(error),
         _ => Failure::failed(error),
     }
 }

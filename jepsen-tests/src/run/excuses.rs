@@ -33,7 +33,10 @@ pub(crate) struct Said {
 
 /// What has been done to which nodes, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Excuses(Mutex<Vec<Excuse>>);
+pub(crate) struct Excuses {
+    all: Mutex<Vec<Excuse>>,
+    clocks: Mutex<Vec<WrongClock>>,
+}
 
 #[derive(Debug)]
 struct Excuse {
@@ -42,6 +45,29 @@ struct Excuse {
     from: SystemTime,
     /// None as long as it holds.
     until: Option<SystemTime>,
+}
+
+/// A node's wall clock that is off: so are the times of its log's lines.
+#[derive(Debug)]
+struct WrongClock {
+    node: u64,
+    ahead_s: i32,
+    from: SystemTime,
+    /// None as long as it is off.
+    until: Option<SystemTime>,
+}
+
+impl WrongClock {
+    /// When it really was what `node` takes for `stamp`, if its clock was off then.
+    fn real(&self, node: u64, stamp: SystemTime) -> Option<SystemTime> {
+        let by = Duration::from_secs(self.ahead_s.unsigned_abs().into());
+        let real = match self.ahead_s > 0 {
+            true => stamp - by,
+            false => stamp + by,
+        };
+        let over = self.until.is_some_and(|until| real > until);
+        (self.node == node && real >= self.from && !over).then_some(real)
+    }
 }
 
 impl Expected {
@@ -84,6 +110,27 @@ impl Excuses {
         }
     }
 
+    /// The clock of `node` is about to be ahead, or behind.
+    pub(crate) fn clock_goes_wrong(&self, node: u64, ahead_s: i32) {
+        self.clocks().push(WrongClock {
+            node,
+            ahead_s,
+            from: SystemTime::now(),
+            until: None,
+        });
+    }
+
+    /// The clock of `node` is right again.
+    pub(crate) fn clock_is_right(&self, node: u64) {
+        let mut clocks = self.clocks();
+        let off = clocks
+            .iter_mut()
+            .filter(|clock| clock.node == node && clock.until.is_none());
+        for clock in off {
+            clock.until = Some(SystemTime::now());
+        }
+    }
+
     /// Whether something explains that `node` has ended like this a moment ago.
     pub(crate) fn explain_end(&self, node: u64, status: ExitStatus) -> bool {
         let now = SystemTime::now();
@@ -106,13 +153,22 @@ impl Excuses {
         let (Some(at), Some(message)) = (at, fields["message"].as_str()) else {
             return true;
         };
+        let clocks = self.clocks();
+        let really = clocks.iter().filter_map(|clock| clock.real(node, at));
+        let moments: Vec<SystemTime> = really.chain([at]).collect();
         let all = self.all();
-        let mut holding = all.iter().filter(|excuse| excuse.holds(node, at));
+        let mut holding = all
+            .iter()
+            .filter(|excuse| moments.iter().any(|at| excuse.holds(node, *at)));
         !holding.any(|excuse| excuse.expected.explains(message, line))
     }
 
+    fn clocks(&self) -> MutexGuard<'_, Vec<WrongClock>> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn all(&self) -> MutexGuard<'_, Vec<Excuse>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,6 +216,34 @@ mod tests {
         assert!(!excuses.is_unexpected(2, &soon));
         let late = line(now + MARGIN * 2, "the node stops", error);
         assert!(excuses.is_unexpected(2, &late));
+    }
+
+    #[test]
+    fn what_a_node_says_is_explained_also_while_its_clock_is_off() {
+        for ahead_s in [1_800, -1_800] {
+            let stamp = |real: SystemTime| match ahead_s > 0 {
+                true => real + Duration::from_secs(1_800),
+                false => real - Duration::from_secs(1_800),
+            };
+            let excuses = Excuses::default();
+            let full = |at| line(at, "the node stops", "No space left on device");
+            excuses.begin(&[1, 2], &FULL, SystemTime::now());
+            let before = SystemTime::now();
+            excuses.clock_goes_wrong(1, ahead_s);
+            let wrong = full(stamp(SystemTime::now() + Duration::from_secs(1)));
+            assert!(!excuses.is_unexpected(1, &wrong));
+            excuses.clock_is_right(1);
+            excuses.end(&[1, 2], &FULL);
+            assert!(
+                !excuses.is_unexpected(1, &full(before)),
+                "when it was right"
+            );
+            assert!(excuses.is_unexpected(1, &wrong), "it is right again");
+            let early = full(stamp(before - Duration::from_secs(1)));
+            assert!(excuses.is_unexpected(1, &early), "it was right still");
+            let of_another = full(stamp(before));
+            assert!(excuses.is_unexpected(2, &of_another), "{ahead_s}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Runs against real processes: a workload, a nemesis, and a verdict.
 
-mod answers;
 mod data;
 mod excuses;
 mod finale;
@@ -72,21 +71,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What this machine lacks for it, if anything.
+    /// Why it can not be carried out on this machine, if it can not:
+    /// [`RunError::Requirement`] or [`RunError::Loopback`].
     #[must_use]
-    pub fn missing(&self) -> Option<String> {
+    pub fn missing(&self) -> Option<RunError> {
         let mut needed = self.nemesis.requirements();
         if self.namespaces {
             needed.push(Requirement::Namespaces);
         } else if needed.contains(&Requirement::Namespaces) {
-            let why = Requirement::Namespaces.missing();
-            return Some(format!(
-                "the nemesis {} comes between nodes, which needs each in a network namespace{}",
-                self.nemesis.name(),
-                why.map(|why| format!("; {why}")).unwrap_or_default()
-            ));
+            let unsuited = RunError::Loopback(self.nemesis.name());
+            return Some(match Requirement::Namespaces.missing() {
+                Some(why) => RunError::Requirement(format!("{why}; {unsuited}")),
+                None => unsuited,
+            });
         }
-        needed.into_iter().find_map(Requirement::missing)
+        let missing = needed.into_iter().find_map(Requirement::missing);
+        missing.map(RunError::Requirement)
     }
 
     /// Why this machine can not give each node a network namespace, if it can not.
@@ -100,8 +100,11 @@ impl Plan {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The machine lacks something.
-    #[error("{0}")]
+    #[error("this machine lacks something: {0}")]
     Requirement(String),
+    /// All nodes are to be on loopback addresses, and this nemesis comes between them.
+    #[error("the nemesis {0} comes between nodes, which needs each in a network namespace")]
+    Loopback(String),
     /// There are files already where the run's would be written.
     #[error("{0} is not empty; name a directory that is, or that does not exist")]
     NotEmpty(PathBuf),
@@ -161,7 +164,7 @@ impl From<links::LinkError> for RunError {
 pub fn execute(plan: Plan, interrupts: &Interrupts) -> Result<Summary, RunError> {
     interrupts.check()?;
     if let Some(missing) = plan.missing() {
-        return Err(RunError::Requirement(missing));
+        return Err(missing);
     }
     // A thread of its own, since it enters a namespace, and all it starts does.
     let interrupts = interrupts.clone();

@@ -15,8 +15,8 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Plan;
-use super::answers::{fault_of_append, fault_of_call, fault_of_status};
 use super::finale::Finding;
+use crate::answers::{fault_of_append, fault_of_call, fault_of_status};
 use crate::history::Recorder;
 
 /// How long an append may take over all its attempts: longer than any fault that

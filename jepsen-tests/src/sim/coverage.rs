@@ -41,7 +41,17 @@ pub(super) struct Coverage {
     pub(super) claims: u64,
     /// Reads and subscriptions of what the retention has given up.
     pub(super) given_up: u64,
-    pub(super) leaders: u64,
+    /// Leaderships after the first.
+    pub(super) leader_changes: u64,
+    /// Followers that asked for votes since the leader's connection had broken.
+    pub(super) successions: u64,
+    pub(super) members_added: u64,
+    pub(super) members_promoted: u64,
+    pub(super) members_removed: u64,
+    /// Batches refused, since they expected another revision than there was.
+    pub(super) expectations_failed: u64,
+    /// Panics that are not held against the run.
+    pub(super) excused_panics: u64,
     pub(super) torn_tails: u64,
     pub(super) frames_rewritten: u64,
     pub(super) snapshots_taken: u64,
@@ -99,7 +109,12 @@ impl Coverage {
             ("polls", self.polls),
             ("claims", self.claims),
             ("given_up", self.given_up),
-            ("leaders", self.leaders),
+            ("leader_changes", self.leader_changes),
+            ("successions", self.successions),
+            ("members_added", self.members_added),
+            ("members_promoted", self.members_promoted),
+            ("members_removed", self.members_removed),
+            ("expectations_failed", self.expectations_failed),
             ("torn_tails", self.torn_tails),
             ("frames_rewritten", self.frames_rewritten),
             ("snapshots_taken", self.snapshots_taken),
@@ -117,6 +132,9 @@ impl Coverage {
         .into();
         let faults = self.faults.iter();
         rows.extend(faults.map(|(name, count)| (format!("fault_{name}"), *count)));
+        // No run has to have any.
+        let excused = Some(self.excused_panics).filter(|count| *count > 0);
+        rows.extend(excused.map(|count| ("excused_panics".to_owned(), count)));
         rows
     }
 }

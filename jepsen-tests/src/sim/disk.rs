@@ -90,6 +90,11 @@ impl Disk {
         self.files.crash_after(operations);
     }
 
+    /// Neither happens any more, unless it has happened.
+    pub(super) fn disarm(&self) {
+        self.files.disarm();
+    }
+
     /// Whether the power has gone like that.
     pub(super) fn is_down(&self) -> bool {
         self.files.crashed()

@@ -18,6 +18,7 @@
 
 mod clients;
 mod coverage;
+mod deposed;
 mod disk;
 mod host;
 mod interpose;

@@ -36,6 +36,7 @@ pub(super) struct Setup {
     pub(super) retention_bytes: Option<u64>,
     /// The bounds of the machine.
     pub(super) limits: Limits,
+    pub(super) raft: RaftConfig,
 }
 
 impl Setup {
@@ -95,12 +96,7 @@ pub(super) fn config(id: u64, initial: &[u64], setup: &Setup) -> Config {
             peer: SocketAddr::new(ip, PEER_PORT),
             admin: SocketAddr::new(ip, ADMIN_PORT),
         },
-        raft: RaftConfig {
-            heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(150),
-            election_max: Duration::from_millis(300),
-            ignore_digests_through: 0,
-        },
+        raft: setup.raft.clone(),
         snapshot: SnapshotConfig {
             every_bytes: setup.snapshot_bytes,
             every: setup.snapshot_every,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use huntlog_machine::Limits;
+use huntlog_node::config::RaftConfig;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -15,13 +16,14 @@ use super::clients::{
     self, Claimer, Operator, Phase, Producer, Reader, Subscriber, Watcher, log_key,
 };
 use super::coverage::Coverage;
+use super::deposed::is_of_a_deposed_leader;
 use super::interpose;
 use super::middlebox::{Middlebox, Mischief};
 use super::nemesis::Nemesis;
 use super::net::Link;
 use super::node::Setup;
 use super::random::Random;
-use super::trace::Trace;
+use super::trace::{Panic, Trace};
 use super::world::World;
 use crate::check::{Minimum, Outcomes, judge};
 use crate::history::History;
@@ -29,12 +31,6 @@ use crate::history::History;
 /// Everything has to be answered so long after the last fault is healed: the
 /// longest deadline of a client, a stalled disk's last sync, and some elections.
 const RECOVERY: Duration = Duration::from_secs(40);
-
-/// An assertion of openraft that only debug builds have, and that a deposed leader
-/// can meet: its stream to a follower looks once more at the log, which by then is a
-/// newer leader's and shorter. What it has read it does not send: it notices the newer
-/// vote first, and a release build comes to just that.
-const OF_A_DEPOSED_LEADER: &str = "read_log_entries received reversed range";
 
 /// What is run.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +70,7 @@ pub fn run(plan: Plan) -> (Outcome, History) {
         snapshot_every: Duration::from_secs(2 + random.below(20)),
         retention_bytes: random.one_in(3).then(|| 40_000 + random.below(260_000)),
         limits: limits(&mut random),
+        raft: timers(&mut random),
     };
     let usual = Link {
         latency: Duration::from_micros(100)..Duration::from_micros(300 + random.below(3_000)),
@@ -136,14 +133,12 @@ pub fn run(plan: Plan) -> (Outcome, History) {
         violations.extend(too_little.map(|why| format!("no verdict: {why}")));
     }
     violations.extend(world.shared.seen.lock().violations.iter().cloned());
-    violations.extend(
-        trace
-            .panics()
-            .into_iter()
-            .filter(|text| !text.contains(OF_A_DEPOSED_LEADER))
-            .map(|text| format!("a panic: {text}")),
-    );
-    let coverage = world.shared.coverage.lock().clone();
+    let (excused, panics): (Vec<_>, Vec<_>) =
+        trace.panics().into_iter().partition(is_of_a_deposed_leader);
+    let panics = panics.into_iter();
+    violations.extend(panics.map(|Panic { host, text, .. }| format!("a panic on {host}: {text}")));
+    let mut coverage = world.shared.coverage.lock().clone();
+    coverage.excused_panics = excused.len() as u64;
     let outcome = Outcome {
         seed: plan.seed,
         violations,
@@ -190,6 +185,21 @@ fn not_judged(coverage: &Coverage) -> Vec<String> {
     .filter(|(_, count)| *count == 0)
     .map(|(what, _)| what.to_owned())
     .collect()
+}
+
+/// Timers as nodes have them by default, or slower ones.
+fn timers(random: &mut Random) -> RaftConfig {
+    let [heartbeat, election_min, election_max] = match random.one_in(3) {
+        true => [50, 150, 300],
+        false => [30, 100, 200],
+    }
+    .map(Duration::from_millis);
+    RaftConfig {
+        heartbeat,
+        election_min,
+        election_max,
+        ignore_digests_through: 0,
+    }
 }
 
 /// Bounds that a short run reaches, in some worlds.
@@ -267,6 +277,7 @@ impl Stages {
                 serial,
                 keys,
                 window: 1 + usize::try_from(self.random.below(8)).expect("a few"),
+                timeout: *self.random.pick(&clients::PRODUCER_TIMEOUTS),
                 pace: match self.random.below(4) {
                     // Now and then longer than sessions are kept.
                     0 => Duration::from_millis(1_000 + self.random.below(6_000)),

@@ -40,10 +40,23 @@ struct State {
     shown: bool,
     /// Lines at ERROR, and the hosts that have logged them, since they were taken.
     errors: Vec<(u64, String)>,
-    panics: Vec<String>,
-    /// How often each kind of line at INFO and above has come, by its text.
-    kinds: BTreeMap<String, u64>,
+    panics: Vec<Panic>,
+    /// How often each kind of line at INFO and above has come, by its text and by
+    /// the host that it is of.
+    kinds: BTreeMap<(String, u64), u64>,
 }
+
+/// What has panicked.
+#[derive(Debug, Clone)]
+pub(super) struct Panic {
+    pub(super) host: u64,
+    pub(super) text: String,
+    /// The node has cut a part of its log off, which was not the next leader's.
+    pub(super) has_cut_its_log: bool,
+}
+
+/// How the line begins that tells of that.
+pub(super) const LOG_IS_CUT: &str = "cutting off entries of a leader";
 
 impl Trace {
     /// Takes over this process's logging; prints each line if `shown`.
@@ -71,7 +84,13 @@ impl Trace {
         std::panic::set_hook(Box::new(move |panic| {
             let text = format!("{panic}");
             panicking.line(&format!("PANIC {text}"));
-            panicking.state().panics.push(text);
+            let host = HOST.get();
+            let has_cut_its_log = panicking.seen_of(LOG_IS_CUT, |of| of == host) > 0;
+            panicking.state().panics.push(Panic {
+                host,
+                text,
+                has_cut_its_log,
+            });
         }));
         trace
     }
@@ -113,16 +132,22 @@ impl Trace {
 
     /// How many lines have begun like this.
     pub(super) fn seen(&self, message: &str) -> u64 {
+        self.seen_of(message, |_| true)
+    }
+
+    /// The same, of those hosts alone.
+    fn seen_of(&self, message: &str, hosts: impl Fn(u64) -> bool) -> u64 {
         let state = self.state();
-        let kinds = state.kinds.range(message.to_owned()..);
+        let kinds = state.kinds.range((message.to_owned(), 0)..);
         kinds
-            .take_while(|(kind, _)| kind.starts_with(message))
+            .take_while(|((kind, _), _)| kind.starts_with(message))
+            .filter(|((_, host), _)| hosts(*host))
             .map(|(_, count)| count)
             .sum()
     }
 
     /// What has panicked.
-    pub(super) fn panics(&self) -> Vec<String> {
+    pub(super) fn panics(&self) -> Vec<Panic> {
         self.state().panics.clone()
     }
 }
@@ -140,7 +165,12 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut words);
         if *metadata.level() <= Level::INFO {
             let message = std::mem::take(&mut words.message);
-            *self.0.state().kinds.entry(message).or_default() += 1;
+            *self
+                .0
+                .state()
+                .kinds
+                .entry((message, HOST.get()))
+                .or_default() += 1;
         }
         if *metadata.level() == Level::ERROR {
             self.0.state().errors.push((HOST.get(), text.clone()));

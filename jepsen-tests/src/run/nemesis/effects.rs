@@ -22,10 +22,13 @@ const SKEW_SLACK_SECONDS: f64 = 5.0;
 impl Injector {
     /// Waits until its effect shows; false if it does not until then.
     pub(super) async fn has_effect(
-        &self,
+        &mut self,
         injected: &Injected,
         until: Instant,
     ) -> Result<bool, FaultError> {
+        if let Hold::Empty(_) = injected.hold {
+            return Ok(self.meets_the_others(injected.nodes[0]).await);
+        }
         loop {
             if self.shows(injected).await? {
                 return Ok(true);
@@ -44,14 +47,15 @@ impl Injector {
             | Hold::Restarting
             | Hold::Ended
             | Hold::Paused
-            | Hold::Flipped(..)
-            | Hold::Empty(_) => Ok(true),
+            | Hold::Empty(_)
+            | Hold::Flipped { named: true, .. } => Ok(true),
             Hold::Rules | Hold::Flapping => Ok(self.dropped_frames()? > 0),
             Hold::SlowLinks => Ok(self.links.as_ref().is_some_and(|links| links.delayed() > 0)),
             Hold::Clock(_, seconds) => Ok(self.clock_is_off(injected.nodes[0], *seconds).await),
             Hold::Slow(injection) => Ok(injection.count() > 0),
             Hold::Lie(injections) => Ok(injections.iter().any(|one| one.count() > 0)),
-            Hold::Failing(_) | Hold::Ballast(_) => {
+            // The damage is either named or keeps the node from running.
+            Hold::Failing(_) | Hold::Ballast(_) | Hold::Flipped { named: false, .. } => {
                 let mut cluster = self.cluster.lock().await;
                 let node = cluster.find(injected.nodes[0]);
                 Ok(node.is_some_and(|node| node.has_ended()))

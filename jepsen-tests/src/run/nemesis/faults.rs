@@ -107,8 +107,13 @@ pub(super) enum Hold {
     Lie(Vec<Injection>),
     /// This file takes the disk's room.
     Ballast(PathBuf),
-    /// A bit of this byte of the node's file was changed.
-    Flipped(PathBuf, usize),
+    /// A bit of the byte `at` of the node's file was changed.
+    Flipped {
+        file: PathBuf,
+        at: usize,
+        /// `huntlog-node inspect --verify` says that the file is damaged.
+        named: bool,
+    },
     /// The node was started on this empty directory.
     Empty(PathBuf),
 }
@@ -147,6 +152,41 @@ impl Fault {
         Self::RollingRestart,
         Self::Transfer,
     ];
+
+    /// Those that leave every node able to work.
+    pub(super) const LIGHT: [Self; 4] = [
+        Self::PacketLoss,
+        Self::Delay,
+        Self::ClockJump,
+        Self::DiskSlow,
+    ];
+
+    /// Whether `self`, a light one, can hold while `other` comes and goes: neither
+    /// takes the other back, nor lets it miss a deadline.
+    pub(super) fn goes_with(self, other: Self) -> bool {
+        let of_the_bridge = Self::PARTITIONS.contains(&other) || other == Self::PacketLoss;
+        match self {
+            // The bridge has one set of rules. A restart, and a refusal, have
+            // deadlines that are meant for a network that loses nothing.
+            Self::PacketLoss => {
+                !of_the_bridge && !matches!(other, Self::RollingRestart | Self::Emptied)
+            }
+            Self::Delay | Self::ClockJump => other != self,
+            // strace goes with the process, and no second one can be attached.
+            Self::DiskSlow => {
+                of_the_bridge
+                    || matches!(
+                        other,
+                        Self::Delay
+                            | Self::ClockJump
+                            | Self::PauseLeader
+                            | Self::PauseMinority
+                            | Self::Transfer
+                    )
+            }
+            _ => false,
+        }
+    }
 
     /// What it is called in histories.
     pub(crate) fn name(self) -> String {
@@ -248,9 +288,7 @@ impl Injector {
                 }
                 Ok(None)
             }
-            Hold::Clock(file, _) => std::fs::write(&file, "+0")
-                .map(|()| None)
-                .map_err(FaultError::io("setting a clock right")),
+            Hold::Clock(file, _) => self.set_clock_right(nodes[0], &file).map(|()| None),
             Hold::Slow(injection) => {
                 drop(injection);
                 Ok(None)
@@ -262,8 +300,33 @@ impl Injector {
                 self.start(&nodes).await
             }
             Hold::Ballast(file) => self.make_room(nodes[0], &file).await,
-            Hold::Flipped(file, at) => self.undo_damage(nodes[0], &file, at).await,
+            Hold::Flipped { file, at, .. } => self.undo_damage(nodes[0], &file, at).await,
             Hold::Empty(dir) => self.end_emptied(nodes[0], &dir).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_light_fault_goes_with_what_does_not_take_it_back() {
+        let beside = |light: Fault| Fault::ALL.into_iter().filter(move |f| light.goes_with(*f));
+        for light in Fault::LIGHT {
+            assert!(!light.goes_with(light), "{light:?}");
+            assert!(beside(light).count() > 5, "{light:?}");
+        }
+        for fault in Fault::ALL {
+            let some = Fault::LIGHT.iter().any(|light| light.goes_with(fault));
+            assert!(some, "{fault:?} is always alone");
+        }
+        // Only one of the two can be attached, or hold the rules.
+        assert!(!Fault::DiskSlow.goes_with(Fault::DiskFailing));
+        assert!(!Fault::PacketLoss.goes_with(Fault::PartitionFlapping));
+        let heavy = Fault::ALL.into_iter().filter(|f| !Fault::LIGHT.contains(f));
+        for (one, other) in heavy.flat_map(|f| Fault::ALL.map(|other| (f, other))) {
+            assert!(!one.goes_with(other), "{one:?} beside {other:?}");
         }
     }
 }

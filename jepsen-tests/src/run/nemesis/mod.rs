@@ -1,5 +1,6 @@
 //! What is done to the cluster while clients use it: one fault at a time, drawn
-//! by the run's seed, held for a while, healed.
+//! by the run's seed, held for a while, healed; under `all`, at times, beside one
+//! that leaves every node able to work.
 
 mod disks;
 mod effects;
@@ -7,6 +8,7 @@ mod expected;
 mod faults;
 mod partitions;
 mod processes;
+mod stored;
 mod victims;
 
 use std::sync::Arc;
@@ -34,6 +36,10 @@ use faults::Injected;
 
 /// Without a fault before the first and after each, in milliseconds.
 const QUIET_MS: std::ops::Range<u64> = 1_500..4_000;
+/// How often a fault of `all` has a light one beside it.
+const BESIDE: f64 = 1.0 / 3.0;
+/// How long the effect of a light fault is waited for before the other begins.
+const LIGHT_LIMIT: Duration = Duration::from_secs(4);
 
 /// What is done to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ValueEnum)]
@@ -97,7 +103,8 @@ pub enum Nemesis {
     RollingRestart,
     /// Leadership is handed over.
     Transfer,
-    /// One of all these each time, but not a disk that lies.
+    /// One of all these each time, but not a disk that lies; one time in three beside
+    /// lost packets, delays, a clock that jumps or a slow disk.
     All,
 }
 
@@ -169,29 +176,22 @@ pub(crate) struct Injector {
 }
 
 impl Injector {
-    /// Injects one fault after another until `end`, by which all are healed.
+    /// Injects one fault after another until `end`, by which all are healed. Beside
+    /// one that keeps nodes from working there is never another that does.
     pub(crate) async fn run(mut self, end: Instant) -> Vec<Finding> {
         let faults = self.stage.plan.nemesis.faults();
         while !faults.is_empty() {
             let quiet = Duration::from_millis(self.random.random_range(QUIET_MS));
             let fault = faults[self.random.random_range(0..faults.len())];
             let hold = Duration::from_millis(self.random.random_range(fault.hold_ms()));
-            if Instant::now() + quiet + hold > end {
+            let light = self.light(fault);
+            let waits = light.map_or(Duration::ZERO, |_| LIGHT_LIMIT);
+            if Instant::now() + quiet + waits + hold > end {
                 break;
             }
             sleep(quiet).await;
             self.look(&[]).await;
-            match self.one(fault, hold).await {
-                Ok(()) => continue,
-                // Between two leaders there is none to hit.
-                Err(FaultError::NoTarget(why)) => self.did_not_land(fault, &why),
-                Err(FaultError::Cluster(late @ ClusterError::Timeout { .. })) => {
-                    self.find(Finding::NotLive(format!("{}: {late}", fault.name())));
-                }
-                Err(error) => self.find(Finding::Harness(format!("{}: {error}", fault.name()))),
-            }
-            // Whatever half of it holds is taken back before the next.
-            if !self.healed().await {
+            if !self.act(fault, hold, light).await {
                 break;
             }
         }
@@ -201,26 +201,102 @@ impl Injector {
         self.findings
     }
 
+    /// A light fault to have beside `fault`, at times and under `all` alone.
+    fn light(&mut self, fault: Fault) -> Option<Fault> {
+        if self.stage.plan.nemesis != Nemesis::All || !self.random.random_bool(BESIDE) {
+            return None;
+        }
+        let suited = Fault::LIGHT.into_iter().filter(|one| one.goes_with(fault));
+        let suited: Vec<Fault> = suited.collect();
+        (!suited.is_empty()).then(|| suited[self.random.random_range(0..suited.len())])
+    }
+
+    /// Injects `fault` and heals it, all of it while `light` holds if there is one;
+    /// false when something can not be healed.
+    async fn act(&mut self, fault: Fault, hold: Duration, light: Option<Fault>) -> bool {
+        let mut beside = None;
+        if let Some(light) = light {
+            match self.begin(light, Instant::now() + LIGHT_LIMIT).await {
+                Ok(begun) => beside = begun.map(|injected| (light, injected)),
+                Err(error) => {
+                    if !self.failed(light, error).await {
+                        return false;
+                    }
+                }
+            }
+        }
+        let mut healed = true;
+        if let Err(error) = self.one(fault, hold).await {
+            healed = self.failed(fault, error).await;
+        }
+        if let Some((light, injected)) = beside
+            && let Err(error) = self.end(light, injected).await
+        {
+            healed &= self.failed(light, error).await;
+        }
+        healed
+    }
+
     async fn one(&mut self, fault: Fault, hold: Duration) -> Result<(), FaultError> {
-        let since = SystemTime::now();
         let until = Instant::now() + hold;
+        if let Some(injected) = self.begin(fault, until).await? {
+            self.hold(&injected, until).await?;
+            self.end(fault, injected).await?;
+        }
+        Ok(())
+    }
+
+    /// Injects it; one that has no effect until then is taken back.
+    async fn begin(
+        &mut self,
+        fault: Fault,
+        until: Instant,
+    ) -> Result<Option<Injected>, FaultError> {
+        let since = SystemTime::now();
         let injected = self.inject(fault).await?;
         let nodes = injected.nodes.clone();
         self.excuses.begin(&nodes, fault.expected(), since);
-        let landed = self.has_effect(&injected, until).await?;
-        if landed {
+        if self.has_effect(&injected, until).await? {
             self.record(fault, Phase::Start, &nodes, injected.detail.clone());
-            self.hold(&injected, until).await?;
+            return Ok(Some(injected));
         }
+        self.take_back(fault, injected).await?;
+        self.did_not_land(fault, &format!("nothing shows it on {nodes:?}"));
+        Ok(None)
+    }
+
+    async fn end(&mut self, fault: Fault, injected: Injected) -> Result<(), FaultError> {
+        let nodes = injected.nodes.clone();
+        let told = self.take_back(fault, injected).await?;
+        self.record(fault, Phase::Stop, &nodes, told);
+        Ok(())
+    }
+
+    async fn take_back(
+        &mut self,
+        fault: Fault,
+        injected: Injected,
+    ) -> Result<Option<String>, FaultError> {
+        let nodes = injected.nodes.clone();
         self.look(&nodes).await;
         let told = self.heal(injected).await;
         self.excuses.end(&nodes, fault.expected());
-        let told = told?;
-        match landed {
-            true => self.record(fault, Phase::Stop, &nodes, told),
-            false => self.did_not_land(fault, &format!("nothing shows it on {nodes:?}")),
+        told
+    }
+
+    /// Takes down why a fault could not be injected or healed, and takes back whatever
+    /// half of it holds; whether that worked.
+    async fn failed(&mut self, fault: Fault, error: FaultError) -> bool {
+        let name = fault.name();
+        match error {
+            // Between two leaders there is none to hit.
+            FaultError::NoTarget(why) => self.did_not_land(fault, &why),
+            FaultError::Cluster(late @ ClusterError::Timeout { .. }) => {
+                self.find(Finding::NotLive(format!("{name}: {late}")));
+            }
+            error => self.find(Finding::Harness(format!("{name}: {error}"))),
         }
-        Ok(())
+        self.healed().await
     }
 
     fn did_not_land(&self, fault: Fault, why: &str) {

@@ -1,5 +1,6 @@
 //! Faults of processes and of their clocks.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +93,7 @@ impl Injector {
                 "node {node} has no clock of its own"
             )));
         }
+        self.excuses.clock_goes_wrong(node, seconds);
         std::fs::write(&file, format!("{seconds:+}"))
             .map_err(FaultError::io("setting a clock wrong"))?;
         Ok(Injected {
@@ -99,6 +101,12 @@ impl Injector {
             hold: Hold::Clock(file, seconds),
             ..Injected::of(vec![node])
         })
+    }
+
+    pub(super) fn set_clock_right(&self, node: u64, file: &Path) -> Result<(), FaultError> {
+        std::fs::write(file, "+0").map_err(FaultError::io("setting a clock right"))?;
+        self.excuses.clock_is_right(node);
+        Ok(())
     }
 
     /// Stops every node in good order and starts it again, one after another.

@@ -101,10 +101,13 @@ impl Program for Claimer {
                         }
                         None => invoked.info("applied; its outcome is kept no more"),
                     },
-                    Err(error) => match error.disposition() {
-                        Disposition::NotApplied => invoked.fail(error),
-                        Disposition::Unknown => invoked.info(error),
-                    },
+                    Err(error) => {
+                        shared.judge_append(&error);
+                        match error.disposition() {
+                            Disposition::NotApplied => invoked.fail(error),
+                            Disposition::Unknown => invoked.info(error),
+                        }
+                    }
                 }
                 self.disk.lock().busy = false;
             }

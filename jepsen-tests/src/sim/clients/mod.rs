@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use huntlog_client::proto::{CommittedEvent, event::Kind};
-use huntlog_client::{Appended, ByteStream, CallError, Client, ClientOptions, Dialer};
+use huntlog_client::{AppendError, Appended, ByteStream, CallError, Client, ClientOptions, Dialer};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub(super) use claimer::{Claimer, Disk as ClaimerDisk};
 pub(super) use operator::{Operator, Order, State as OperatorState};
-pub(super) use producer::{Disk as ProducerDisk, Producer};
+pub(super) use producer::{Disk as ProducerDisk, Producer, TIMEOUTS as PRODUCER_TIMEOUTS};
 pub(super) use reader::{Disk as ReaderDisk, Reader};
 pub(super) use subscriber::{Disk as SubscriberDisk, Subscriber};
 pub(super) use watcher::{Seen, Watcher};
@@ -31,6 +31,7 @@ pub(super) use watcher::{Seen, Watcher};
 use super::coverage::Coverage;
 use super::node::{Dialed, Way, client_address};
 use super::random::Random;
+use crate::answers::{fault_of_append, fault_of_call};
 use crate::history::{Fault, Phase as FaultPhase, Recorder};
 
 /// The events of a hunt before the first that counts: created, opened, started.
@@ -107,13 +108,27 @@ impl Shared {
         });
     }
 
+    /// Takes down what must not be.
+    fn violation(&self, what: impl Into<String>) {
+        self.seen.lock().violations.push(what.into());
+    }
+
+    /// What an append ended with has to say why, and in the right words (I10).
+    fn judge_append(&self, error: &AppendError) {
+        self.seen.lock().violations.extend(fault_of_append(error));
+    }
+
+    /// The same of any other call.
+    fn judge_call(&self, error: &CallError) {
+        self.seen.lock().violations.extend(fault_of_call(error));
+    }
+
     /// Takes down that a node keeps nothing before some offset; in a world where
     /// everything is kept that must not be.
     fn note_given_up(&self, error: &CallError) {
         self.coverage.lock().given_up += 1;
         if !self.gives_up {
-            let violation = format!("everything is to be kept, and it is not: {error}");
-            self.seen.lock().violations.push(violation);
+            self.violation(format!("everything is to be kept, and it is not: {error}"));
         }
     }
 

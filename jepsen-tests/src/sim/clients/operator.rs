@@ -191,9 +191,17 @@ impl Operator {
                     shared.fault(nemesis::DRAIN, FaultPhase::Stop, &[*node]);
                 }
             }
-            Order::Add { node } | Order::Promote { node } => start(nemesis::MEMBER, &[*node]),
+            Order::Add { node } => {
+                shared.coverage.lock().members_added += 1;
+                start(nemesis::MEMBER, &[*node]);
+            }
+            Order::Promote { node } => {
+                shared.coverage.lock().members_promoted += 1;
+                start(nemesis::MEMBER, &[*node]);
+            }
             Order::Remove { node } => {
                 self.state.lock().removed.insert(*node);
+                shared.coverage.lock().members_removed += 1;
                 start(nemesis::MEMBER, &[*node]);
             }
         }

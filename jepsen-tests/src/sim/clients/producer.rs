@@ -9,15 +9,18 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use huntlog_client::proto::{EventOutcome, event_outcome};
-use huntlog_client::{AppendError, Appended, Cause, Disposition, SessionOptions, event};
+use huntlog_client::proto::{EventOutcome, ExpectedRevision, event_outcome};
+use huntlog_client::{AppendError, Appended, Cause, Disposition, Reason, SessionOptions, event};
 use parking_lot::Mutex;
 
 use super::{Phase, Program, SETUP_EVENTS, Shared, log_key, payload};
 use crate::history::{Append, Op, Open};
 use crate::sim::random::Random;
 
-const TIMEOUT: Duration = Duration::from_secs(8);
+/// Some give an append up after a while; the others wait longer than a run can
+/// take, so that after the healing what was pending has to be acknowledged.
+pub(in crate::sim) const TIMEOUTS: [Duration; 2] =
+    [Duration::from_secs(8), Duration::from_secs(600)];
 const PACE_HEALED: Duration = Duration::from_millis(50);
 
 pub(in crate::sim) struct Producer {
@@ -27,6 +30,8 @@ pub(in crate::sim) struct Producer {
     pub(in crate::sim) keys: u64,
     /// Batches under way at once.
     pub(in crate::sim) window: usize,
+    /// One of [`TIMEOUTS`].
+    pub(in crate::sim) timeout: Duration,
     /// Between two appends.
     pub(in crate::sim) pace: Duration,
     /// Appends of one key at most: a judge looks at each.
@@ -50,6 +55,9 @@ pub(in crate::sim) struct Disk {
 pub(in crate::sim) struct Sent {
     appends: Vec<Append>,
     padding: usize,
+    /// It expects the hunt to be empty, which none is: it is not to be applied, and
+    /// whatever shares its log entry is (I9).
+    expects_nothing: bool,
 }
 
 impl Disk {
@@ -118,12 +126,13 @@ impl Producer {
             ..Open::default()
         }));
         let options = SessionOptions {
-            timeout: Some(TIMEOUT),
+            timeout: Some(self.timeout),
             ..SessionOptions::default()
         };
         let producer = match client.session_with(&self.session, options).await {
             Ok(producer) => producer,
             Err(error) => {
+                shared.judge_call(&error);
                 let full = error.to_string().contains("SESSIONS_FULL");
                 shared.coverage.lock().sessions_full += u64::from(full);
                 invoked.info(error);
@@ -178,8 +187,10 @@ impl Producer {
                 .collect()
         };
         for (sequence, sent) in again {
-            let events = sent.events();
-            match producer.append_at(sequence, events, Vec::new()).await {
+            match producer
+                .append_at(sequence, sent.events(), sent.expected())
+                .await
+            {
                 Ok(ticket) => under_way.push(self.outcome(shared, sent, true, ticket)),
                 Err(_) => return Over::Reopen,
             }
@@ -216,8 +227,8 @@ impl Producer {
                         continue;
                     }
                     let sent = self.new_batch(&name, next, epoch);
-                    let events = sent.events();
-                    let Ok(ticket) = producer.append_at(next, events, Vec::new()).await else {
+                    let ticket = producer.append_at(next, sent.events(), sent.expected()).await;
+                    let Ok(ticket) = ticket else {
                         return Over::Reopen;
                     };
                     self.disk.lock().sent.insert(next, sent.clone());
@@ -253,6 +264,7 @@ impl Producer {
         Sent {
             appends: (first..first + count).map(append).collect(),
             padding,
+            expects_nothing: disk.random.one_in(16),
         }
     }
 
@@ -267,6 +279,7 @@ impl Producer {
     ) -> BoxFuture<'static, bool> {
         let (shared, this) = (shared.clone(), Arc::clone(self));
         let op = if again { Op::Resend } else { Op::Append };
+        let expects_nothing = sent.expects_nothing;
         let mut appends = sent.appends;
         for append in &mut appends {
             append.offset = None;
@@ -288,6 +301,9 @@ impl Producer {
                     coverage.batches += u64::from(invoked.len() > 1);
                     coverage.retried += u64::from(appended.attempts > 1);
                     drop(coverage);
+                    if expects_nothing && appended.outcomes.is_some() {
+                        shared.violation("I9: a batch that expected another revision was applied");
+                    }
                     let offsets = offsets_of(appended.outcomes.as_deref(), invoked.len());
                     shared.coverage.lock().outcomes_dropped += u64::from(offsets.is_none());
                     for (position, (invoked, mut append)) in invoked.into_iter().enumerate() {
@@ -299,8 +315,19 @@ impl Producer {
                     }
                     true
                 }
+                Err(error) if expects_nothing && is_mismatch(&error) => {
+                    shared.coverage.lock().expectations_failed += 1;
+                    for (invoked, _) in invoked {
+                        invoked.fail(&error);
+                    }
+                    true
+                }
                 Err(error) => {
                     note(&shared, &error);
+                    shared.judge_append(&error);
+                    if is_mismatch(&error) {
+                        shared.violation("I9: a batch that expected nothing was refused for it");
+                    }
                     for (invoked, append) in invoked {
                         if again {
                             // Another producer of the session has its number.
@@ -325,6 +352,18 @@ impl Sent {
         };
         self.appends.iter().map(event).collect()
     }
+
+    fn expected(&self) -> Vec<ExpectedRevision> {
+        let first = self.appends.first().filter(|_| self.expects_nothing);
+        first
+            .map(|append| event::expect_no_event(&append.key))
+            .into_iter()
+            .collect()
+    }
+}
+
+fn is_mismatch(error: &AppendError) -> bool {
+    matches!(error.cause(), Cause::Refused(refusal) if refusal.reason == Reason::RevisionMismatch)
 }
 
 fn note(shared: &Shared, error: &AppendError) {

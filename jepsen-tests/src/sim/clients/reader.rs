@@ -152,6 +152,7 @@ impl Reader {
                 Ok(Some(page)) => entries.extend(page.iter().filter_map(entry_of)),
                 Ok(None) => break,
                 Err(error) => {
+                    shared.judge_call(&error);
                     let earliest = earliest_kept(&error);
                     if earliest.is_some() {
                         shared.note_given_up(&error);
@@ -260,6 +261,7 @@ impl Reader {
                 })),
                 Ok(None) => break,
                 Err(error) => {
+                    shared.judge_call(&error);
                     invoked.info(error);
                     return false;
                 }

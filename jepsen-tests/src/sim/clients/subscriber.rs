@@ -75,6 +75,7 @@ impl Program for Subscriber {
                         invoked.ok(op(Some(entries)));
                     }
                     Err(error) => {
+                        shared.judge_call(&error);
                         if let Some(earliest) = earliest_kept(&error) {
                             from = earliest;
                             let mut disk = self.disk.lock();

@@ -5,7 +5,9 @@
 //! more clients than a world has, and tests of their own fill those.
 
 use huntlog_machine::Limits;
-use huntlog_node::limits::{IN_FLIGHT_APPENDS_MAX, READS_MAX, SUBSCRIBERS_MAX};
+use huntlog_node::limits::{
+    CLIENT_CONNECTIONS_MAX, IN_FLIGHT_APPENDS_MAX, IN_FLIGHT_BYTES_MAX, READS_MAX, SUBSCRIBERS_MAX,
+};
 
 use crate::metrics::gauge;
 
@@ -24,6 +26,8 @@ pub(in crate::sim) fn bounded(node: u64, metrics: &str, limits: &Limits) -> Resu
     let limits = [
         ("huntlog_sessions", u64::from(limits.max_sessions)),
         ("huntlog_hunts", u64::from(limits.hunts_max)),
+        ("huntlog_in_flight_bytes", IN_FLIGHT_BYTES_MAX as u64),
+        ("huntlog_client_connections", CLIENT_CONNECTIONS_MAX as u64),
         ("huntlog_reads", READS_MAX as u64),
         ("huntlog_subscribers", SUBSCRIBERS_MAX as u64),
         (
@@ -51,6 +55,8 @@ huntlog_ready 1
 huntlog_sessions{partition=\"0\"} 7
 huntlog_sessions_other 9999999
 huntlog_hunts{partition=\"0\"} 1
+huntlog_in_flight_bytes 0
+huntlog_client_connections 3
 huntlog_reads 0
 huntlog_subscribers 2
 huntlog_proposer_queue_batches{partition=\"0\"} 0

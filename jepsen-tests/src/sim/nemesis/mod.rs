@@ -159,6 +159,7 @@ impl Nemesis {
         for id in ids {
             let now = world.now;
             let node = world.nodes.get_mut(&id).expect("a node of the world");
+            node.disk.disarm();
             if node.process.is_none() {
                 node.back_at = Some(now);
             }

@@ -9,6 +9,7 @@ use crate::sim::disk::SEGMENT_BYTES;
 use crate::sim::invariants::{Explained, Kept, Known, bounded, durable, loud, retained};
 use crate::sim::middlebox::Middlebox;
 use crate::sim::node::Counted;
+use crate::sim::trace::LOG_IS_CUT;
 
 /// Disks and bounds are judged this often,
 pub(super) const JUDGE: Duration = Duration::from_millis(2_500);
@@ -165,13 +166,14 @@ impl World {
         let disks: Vec<_> = self.nodes.values().map(|node| node.disk.counts()).collect();
         let mut coverage = self.shared.coverage.lock();
         let seen = self.shared.seen.lock();
-        coverage.leaders = seen.leaders.leaderships();
+        coverage.leader_changes = seen.leaders.leaderships().saturating_sub(1);
+        coverage.successions = self.trace.seen("the leader's connection broke");
         coverage.states_compared = seen.states.compared();
         drop(seen);
         coverage.requests_repeated = done.repeated;
         coverage.requests_delayed = done.delayed;
         coverage.requests_lost = done.lost;
-        coverage.log_truncated = self.trace.seen("cutting off entries of a leader");
+        coverage.log_truncated = self.trace.seen(LOG_IS_CUT);
         coverage.segments_lost = net.lost;
         coverage.segments_stalled = net.stalled;
         coverage.segments_late = net.late;

@@ -141,6 +141,15 @@ impl SimFiles {
         disk.fail_sync_at = Some(disk.syncs + after);
     }
 
+    /// Takes back what was to happen after so many operations or syncs. A disk whose
+    /// power has gone stays without.
+    pub fn disarm(&self) {
+        let mut disk = self.disk.lock();
+        disk.crash_at = None;
+        disk.fail_sync_at = None;
+        disk.fail_at = None;
+    }
+
     /// Syncs so far that were answered with an error because [`fail_sync_after`](Self::fail_sync_after) said so.
     pub fn syncs_failed(&self) -> u64 {
         self.disk.lock().syncs_failed

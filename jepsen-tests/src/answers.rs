@@ -9,7 +9,7 @@ use tonic_types::StatusExt as _;
 
 /// What is wrong with the status of a write, spoken without the library. What did
 /// not come from a node promises nothing.
-pub(super) fn fault_of_status(status: &Status) -> Option<String> {
+pub(crate) fn fault_of_status(status: &Status) -> Option<String> {
     // It is in every answer of a node, and in no failure of a connection to it.
     status.metadata().get(CLUSTER_ID_HEADER)?;
     let details = status.get_error_details();
@@ -42,7 +42,7 @@ pub(super) fn fault_of_status(status: &Status) -> Option<String> {
 }
 
 /// The same of an append by the library.
-pub(super) fn fault_of_append(error: &AppendError) -> Option<String> {
+pub(crate) fn fault_of_append(error: &AppendError) -> Option<String> {
     match error.cause() {
         Cause::Refused(refusal) => fault_of_refusal(refusal),
         Cause::SequenceRegressed { .. } => Some(error.to_string()),
@@ -51,7 +51,7 @@ pub(super) fn fault_of_append(error: &AppendError) -> Option<String> {
 }
 
 /// The same of any other call by the library.
-pub(super) fn fault_of_call(error: &CallError) -> Option<String> {
+pub(crate) fn fault_of_call(error: &CallError) -> Option<String> {
     match error {
         CallError::Refused(refusal) => fault_of_refusal(refusal),
         CallError::Protocol { .. } => Some(error.to_string()),

@@ -466,6 +466,7 @@ impl Cluster {
                     last: self.last_word(refusal),
                 });
             }
+            tracing::debug!(node = %address, %refusal, ?delay, attempts, "a call goes again");
             tokio::time::sleep(delay).await;
         }
     }

@@ -143,15 +143,20 @@ impl Directory {
         }
     }
 
-    /// A node says who the members are: those are known from now on, and others
-    /// only if they were given.
+    /// A node says who the members are: those are known from now on, and others if
+    /// they were given, or have not failed for long. Whoever says it may have been
+    /// away, and name none of those that are there.
     pub(crate) fn learn_members(&mut self, members: &[String]) {
         if !self.follow_leader {
             return;
         }
         let next = self.nodes.get(self.next).map(|node| node.address.clone());
         let stays = |node: &Node| node.given || members.iter().any(|m| **m == *node.address);
-        self.nodes.retain(stays);
+        self.nodes
+            .retain(|node| stays(node) || node.strikes < limits::STRIKES_OF_THE_GONE);
+        if self.nodes.len() + members.len() > limits::KNOWN_NODES {
+            self.nodes.retain(stays);
+        }
         for address in members {
             self.add(address);
         }
@@ -234,6 +239,34 @@ mod tests {
         assert_eq!(nodes.foreigners(), (Vec::new(), false));
     }
 
+    /// It was away while all members were replaced, and has not heard of it.
+    #[test]
+    fn a_node_that_knows_only_members_of_before_hides_nobody() {
+        let mut nodes = Directory::new(vec!["a:1".into()], true);
+        nodes.learn_members(&["a:1".into(), "d:1".into(), "e:1".into()]);
+        nodes.failed("e:1", MS);
+        nodes.learn_members(&["a:1".into(), "b:1".into(), "c:1".into()]);
+        for dead in ["a:1", "b:1", "c:1"] {
+            nodes.failed(dead, 2 * MS);
+        }
+        assert_eq!(&*nodes.choose(3 * MS), "d:1");
+        assert!(nodes.addresses().iter().any(|known| **known == *"e:1"));
+    }
+
+    #[test]
+    fn no_more_nodes_are_known_than_the_limit_and_members_go_before_others() {
+        let mut nodes = Directory::new(vec!["a:1".into()], true);
+        for round in 0..2 * limits::KNOWN_NODES {
+            let members = [0, 1, 2].map(|n| format!("m{}:1", round + n));
+            nodes.learn_members(&members);
+            let known = nodes.addresses();
+            assert!(known.len() <= limits::KNOWN_NODES);
+            for member in &members {
+                assert!(known.iter().any(|known| **known == **member));
+            }
+        }
+    }
+
     #[test]
     fn members_come_and_go_and_what_was_given_stays() {
         let mut nodes = directory(true);
@@ -242,12 +275,14 @@ mod tests {
         let known: Vec<String> = nodes.addresses().iter().map(ToString::to_string).collect();
         assert_eq!(known, ["a:1", "b:1", "c:1", "d:1", "e:1"]);
         assert_eq!(&*nodes.choose(MS), "d:1", "the leader stays the leader");
-        nodes.pass_over("d:1");
+        for _ in 0..limits::STRIKES_OF_THE_GONE {
+            nodes.failed("d:1", MS);
+        }
         nodes.learn_members(&["c:1".into(), "e:1".into()]);
         assert_eq!(
             nodes.addresses().len(),
             4,
-            "d:1 was neither given nor is it a member"
+            "d:1 was neither given nor is it a member, nor does it answer"
         );
         assert_eq!(&*nodes.choose(MS), "e:1", "it goes on with the next one");
         for dead in ["a:1", "b:1", "c:1"] {

@@ -64,6 +64,10 @@ pub const SUSPECT: (Duration, Duration) = (Duration::from_millis(200), Duration:
 /// How long a node of another cluster is left alone.
 pub const FOREIGN: Duration = Duration::from_mins(1);
 
+/// A node that was not given, is said to be no member, and has failed so often in a
+/// row is forgotten.
+pub const STRIKES_OF_THE_GONE: u32 = 5;
+
 /// Addresses of nodes kept, given and learned.
 pub const KNOWN_NODES: usize = 64;
 

@@ -306,7 +306,8 @@ const _: () = assert!(
     2 * REPLICATION_IN_FLIGHT_BYTES_MAX as usize <= huntlog_storage::limits::QUEUE_BYTES_MAX
 );
 const _: () = assert!(PEER_STREAM_WINDOW_BYTES <= PEER_CONNECTION_WINDOW_BYTES);
-// The shortest heartbeats, of a leader that has not given the connection up itself.
+// Heartbeats of 5 ms, the least that the configuration takes, of a leader that has not
+// given the connection up itself.
 const _: () = assert!(
     (PEER_KEEPALIVE_INTERVAL.as_millis() + PEER_KEEPALIVE_TIMEOUT.as_millis()) / 5
         < PEER_RESETS_PENDING_MAX as u128

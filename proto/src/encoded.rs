@@ -48,7 +48,7 @@ mod tests {
             session: "s".repeat(200),
             ..v1::CommittedEvent::default()
         };
-        // The first is empty altogether.
+        // The last is empty altogether.
         (0..3).map(event).chain([Default::default()]).collect()
     }
 

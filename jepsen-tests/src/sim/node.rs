@@ -45,10 +45,16 @@ impl Setup {
         self.limits.session_idle_ms < Limits::default().session_idle_ms
     }
 
+    /// Whether there can be fewer sessions than clients, which make room for each other
+    /// then.
+    pub(super) fn has_few_sessions(&self) -> bool {
+        self.limits.max_sessions < Limits::default().max_sessions
+    }
+
     /// How long a session must have been idle to be forgotten: where there can be
     /// too many of them, they make room for each other sooner.
     pub(super) fn forgotten_after_ms(&self) -> u64 {
-        if self.limits.max_sessions < Limits::default().max_sessions {
+        if self.has_few_sessions() {
             self.limits.evictable_idle_ms
         } else {
             self.limits.session_idle_ms

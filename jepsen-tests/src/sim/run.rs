@@ -29,7 +29,7 @@ use crate::check::{Minimum, Outcomes, judge};
 use crate::history::History;
 
 /// Everything has to be answered so long after the last fault is healed: the
-/// longest deadline of a client, a stalled disk's last sync, and some elections.
+/// deadlines of clients that have one, a stalled disk's last sync, and some elections.
 const RECOVERY: Duration = Duration::from_secs(40);
 
 /// What is run.
@@ -277,7 +277,11 @@ impl Stages {
                 serial,
                 keys,
                 window: 1 + usize::try_from(self.random.below(8)).expect("a few"),
-                timeout: *self.random.pick(&clients::PRODUCER_TIMEOUTS),
+                timeout: match *self.random.pick(&clients::PRODUCER_TIMEOUTS) {
+                    // Whoever is forgotten there may have to wait for its turn.
+                    _ if self.world.setup.has_few_sessions() => clients::PRODUCER_TIMEOUTS[0],
+                    timeout => timeout,
+                },
                 pace: match self.random.below(4) {
                     // Now and then longer than sessions are kept.
                     0 => Duration::from_millis(1_000 + self.random.below(6_000)),

@@ -12,7 +12,10 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 fn harness() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_huntlog-jepsen"))
+    // Whoever runs this under `nohup` has it ignore SIGHUP.
+    let mut command = Command::new("/usr/bin/env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_huntlog-jepsen")]);
+    command
 }
 
 fn refused(arguments: &[&str], code: i32) -> String {

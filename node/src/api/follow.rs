@@ -56,6 +56,7 @@ impl Batch {
     fn add(&mut self, log_index: u64, committed: &CommittedEvent<'_>) -> Flow {
         match committed_to_proto(self.partition, log_index, committed) {
             Ok(event) => {
+                // To measure it first would cost as much as to encode it.
                 event.encode_raw(&mut self.events);
                 self.ends.push(self.events.len());
                 self.wanted -= 1;
@@ -82,8 +83,9 @@ impl Batch {
         self.events.len() + self.ends.len() * EVENT_FRAMING_BYTES
     }
 
-    /// Takes the events out, all in one allocation.
+    /// Takes the events out, all in one allocation without room to spare.
     fn take(&mut self) -> Vec<Bytes> {
+        self.events.shrink_to_fit();
         let events = Bytes::from(std::mem::take(&mut self.events));
         let mut start = 0;
         self.ends

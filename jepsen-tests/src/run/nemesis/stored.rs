@@ -18,7 +18,7 @@ use super::faults::{FaultError, Hold, Injected};
 use crate::cluster::Cluster;
 
 /// How long a node may take to refuse to start.
-const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
+const REFUSAL_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks at whether it has.
 const REFUSAL_POLL: Duration = Duration::from_millis(50);
 

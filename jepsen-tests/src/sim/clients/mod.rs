@@ -70,6 +70,8 @@ pub(super) struct Shared {
     /// Whether this world's sessions are forgotten within a run, and then begin
     /// anew: how often each has.
     pub(super) forgotten: Option<Arc<Mutex<BTreeMap<String, u64>>>>,
+    /// Values that must not be in the log (I9).
+    pub(super) never: Arc<Mutex<BTreeSet<u64>>>,
     /// Under which names of the history sessions have been opened.
     pub(super) opened: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -111,6 +113,19 @@ impl Shared {
     /// Takes down what must not be.
     fn violation(&self, what: impl Into<String>) {
         self.seen.lock().violations.push(what.into());
+    }
+
+    /// (offset, value) of those of the events that count.
+    fn entries_of(&self, events: &[CommittedEvent]) -> Vec<(u64, u64)> {
+        let entries: Vec<(u64, u64)> = events.iter().filter_map(entry_of).collect();
+        let never = self.never.lock();
+        for (offset, value) in entries.iter().filter(|(_, value)| never.contains(value)) {
+            self.violation(format!(
+                "I9: {value}, at offset {offset}, is of a batch that expected another revision"
+            ));
+        }
+        drop(never);
+        entries
     }
 
     /// What an append ended with has to say why, and in the right words (I10).

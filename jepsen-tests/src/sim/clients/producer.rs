@@ -17,10 +17,10 @@ use super::{Phase, Program, SETUP_EVENTS, Shared, log_key, payload};
 use crate::history::{Append, Op, Open};
 use crate::sim::random::Random;
 
-/// Some give an append up after a while; the others wait longer than a run can
-/// take, so that after the healing what was pending has to be acknowledged.
+/// Some give an append up after a while; the others wait for as long as a client can,
+/// so that after the healing what was pending has to be acknowledged.
 pub(in crate::sim) const TIMEOUTS: [Duration; 2] =
-    [Duration::from_secs(8), Duration::from_secs(600)];
+    [Duration::from_secs(8), Duration::from_secs(30 * 60)];
 const PACE_HEALED: Duration = Duration::from_millis(50);
 
 pub(in crate::sim) struct Producer {
@@ -45,7 +45,8 @@ pub(in crate::sim) struct Disk {
     /// By sequence: what was sent and may have been applied.
     pub(in crate::sim) sent: BTreeMap<u64, Sent>,
     pub(in crate::sim) values: u64,
-    /// The first append after the healing was acknowledged.
+    /// The first append after the healing was acknowledged, or decided otherwise by
+    /// the log.
     pub(in crate::sim) alive: bool,
     pub(in crate::sim) idle: bool,
 }
@@ -57,7 +58,7 @@ pub(in crate::sim) struct Sent {
     padding: usize,
     /// It expects the hunt to be empty, which none is: it is not to be applied, and
     /// whatever shares its log entry is (I9).
-    expects_nothing: bool,
+    expects_empty_hunt: bool,
 }
 
 impl Disk {
@@ -227,6 +228,10 @@ impl Producer {
                         continue;
                     }
                     let sent = self.new_batch(&name, next, epoch);
+                    if sent.expects_empty_hunt {
+                        let values = sent.appends.iter().map(|append| append.v);
+                        shared.never.lock().extend(values);
+                    }
                     let ticket = producer.append_at(next, sent.events(), sent.expected()).await;
                     let Ok(ticket) = ticket else {
                         return Over::Reopen;
@@ -264,7 +269,7 @@ impl Producer {
         Sent {
             appends: (first..first + count).map(append).collect(),
             padding,
-            expects_nothing: disk.random.one_in(16),
+            expects_empty_hunt: disk.random.one_in(16),
         }
     }
 
@@ -279,7 +284,7 @@ impl Producer {
     ) -> BoxFuture<'static, bool> {
         let (shared, this) = (shared.clone(), Arc::clone(self));
         let op = if again { Op::Resend } else { Op::Append };
-        let expects_nothing = sent.expects_nothing;
+        let expects_empty_hunt = sent.expects_empty_hunt;
         let mut appends = sent.appends;
         for append in &mut appends {
             append.offset = None;
@@ -301,7 +306,7 @@ impl Producer {
                     coverage.batches += u64::from(invoked.len() > 1);
                     coverage.retried += u64::from(appended.attempts > 1);
                     drop(coverage);
-                    if expects_nothing && appended.outcomes.is_some() {
+                    if expects_empty_hunt && appended.outcomes.is_some() {
                         shared.violation("I9: a batch that expected another revision was applied");
                     }
                     let offsets = offsets_of(appended.outcomes.as_deref(), invoked.len());
@@ -315,8 +320,12 @@ impl Producer {
                     }
                     true
                 }
-                Err(error) if expects_nothing && is_mismatch(&error) => {
+                Err(error) if expects_empty_hunt && is_mismatch(&error) => {
                     shared.coverage.lock().expectations_failed += 1;
+                    shared.judge_append(&error);
+                    if error.disposition() != Disposition::NotApplied {
+                        shared.violation("I10: a batch that was refused may be applied after all");
+                    }
                     for (invoked, _) in invoked {
                         invoked.fail(&error);
                     }
@@ -326,7 +335,7 @@ impl Producer {
                     note(&shared, &error);
                     shared.judge_append(&error);
                     if is_mismatch(&error) {
-                        shared.violation("I9: a batch that expected nothing was refused for it");
+                        shared.violation("I9: a batch without an expectation was refused for one");
                     }
                     for (invoked, append) in invoked {
                         if again {
@@ -354,7 +363,7 @@ impl Sent {
     }
 
     fn expected(&self) -> Vec<ExpectedRevision> {
-        let first = self.appends.first().filter(|_| self.expects_nothing);
+        let first = self.appends.first().filter(|_| self.expects_empty_hunt);
         first
             .map(|append| event::expect_no_event(&append.key))
             .into_iter()

@@ -149,7 +149,7 @@ impl Reader {
         let mut entries = Vec::new();
         loop {
             match reader.next_page().await {
-                Ok(Some(page)) => entries.extend(page.iter().filter_map(entry_of)),
+                Ok(Some(page)) => entries.extend(shared.entries_of(&page)),
                 Ok(None) => break,
                 Err(error) => {
                     shared.judge_call(&error);

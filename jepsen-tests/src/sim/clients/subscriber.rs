@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use huntlog_client::Start;
 use parking_lot::Mutex;
 
-use super::{Phase, Program, Shared, earliest_kept, entry_of, only};
+use super::{Phase, Program, Shared, earliest_kept, only};
 use crate::history::{Op, Poll};
 use crate::sim::random::Random;
 
@@ -67,7 +67,7 @@ impl Program for Subscriber {
                 let invoked = recording.invoke(op(None));
                 match subscription.next_page().await {
                     Ok(page) => {
-                        let entries = page.iter().filter_map(entry_of).collect();
+                        let entries = shared.entries_of(&page);
                         from = subscription.next_offset().unwrap_or(from);
                         // The program writes both at once.
                         self.disk.lock().next_offset = from;

@@ -47,7 +47,7 @@ pub(super) struct World {
     pub(super) operator: Arc<Operator>,
     /// The operator's machine.
     pub(super) operator_number: u64,
-    setup: Setup,
+    pub(super) setup: Setup,
     clock: Arc<Mutex<Duration>>,
     /// The highest acknowledged log index that was looked at, and when disks were
     /// last held against one.
@@ -94,6 +94,7 @@ impl World {
             seen: Arc::new(Mutex::new(Seen::default())),
             acknowledged: Arc::default(),
             hit: Arc::default(),
+            never: Arc::default(),
             opened: Arc::default(),
             gives_up: setup.retention_bytes.is_some(),
             forgotten: setup.expires_sessions().then(Arc::default),

@@ -251,6 +251,8 @@ pub const PEER_STREAMS_PER_CONNECTION_MAX: u32 = 65_536;
 /// not answered in time, so that a node that stood still for a second has more of
 /// them than HTTP/2's usual 20, and would end the connection of a living leader.
 pub const PEER_RESETS_PENDING_MAX: usize = 1024;
+/// The shortest of Raft's timers that the configuration takes, in milliseconds.
+pub const RAFT_TIMER_MIN_MS: u64 = 5;
 /// Flow-control window of one stream on the peer port.
 pub const PEER_STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Flow-control window of one peer connection.
@@ -306,10 +308,10 @@ const _: () = assert!(
     2 * REPLICATION_IN_FLIGHT_BYTES_MAX as usize <= huntlog_storage::limits::QUEUE_BYTES_MAX
 );
 const _: () = assert!(PEER_STREAM_WINDOW_BYTES <= PEER_CONNECTION_WINDOW_BYTES);
-// Heartbeats of 5 ms, the least that the configuration takes, of a leader that has not
-// given the connection up itself.
+// The shortest heartbeats, of a leader that has not given the connection up itself.
 const _: () = assert!(
-    (PEER_KEEPALIVE_INTERVAL.as_millis() + PEER_KEEPALIVE_TIMEOUT.as_millis()) / 5
+    (PEER_KEEPALIVE_INTERVAL.as_millis() + PEER_KEEPALIVE_TIMEOUT.as_millis())
+        / (RAFT_TIMER_MIN_MS as u128)
         < PEER_RESETS_PENDING_MAX as u128
 );
 // A full message fits the window, or every one would cost an extra round trip.

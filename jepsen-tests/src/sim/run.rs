@@ -277,10 +277,14 @@ impl Stages {
                 serial,
                 keys,
                 window: 1 + usize::try_from(self.random.below(8)).expect("a few"),
-                timeout: match *self.random.pick(&clients::PRODUCER_TIMEOUTS) {
-                    // Whoever is forgotten there may have to wait for its turn.
-                    _ if self.world.setup.has_few_sessions() => clients::PRODUCER_TIMEOUTS[0],
-                    timeout => timeout,
+                timeout: {
+                    let drawn = *self.random.pick(&clients::PRODUCER_TIMEOUTS);
+                    if self.world.setup.has_few_sessions() {
+                        // Whoever is forgotten there may have to wait for its turn.
+                        clients::PRODUCER_TIMEOUTS[0]
+                    } else {
+                        drawn
+                    }
                 },
                 pace: match self.random.below(4) {
                     // Now and then longer than sessions are kept.

@@ -56,7 +56,7 @@ impl Batch {
     fn add(&mut self, log_index: u64, committed: &CommittedEvent<'_>) -> Flow {
         match committed_to_proto(self.partition, log_index, committed) {
             Ok(event) => {
-                // To measure it first would cost as much as to encode it.
+                // A vector makes room as it goes: nothing has to be measured first.
                 event.encode_raw(&mut self.events);
                 self.ends.push(self.events.len());
                 self.wanted -= 1;

@@ -76,7 +76,7 @@ macro_rules! key {
 
 /// Milliseconds of Raft's timers: under a minute, or an outage goes unnoticed.
 const TIMER_MS: Kind = Kind::Integer {
-    min: 5,
+    min: crate::limits::RAFT_TIMER_MIN_MS,
     max: 60_000,
 };
 

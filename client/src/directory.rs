@@ -21,6 +21,7 @@ struct Node {
 
 #[derive(Debug)]
 pub(crate) struct Directory {
+    /// Those that were not given: the longer nobody has named them, the earlier.
     nodes: Vec<Node>,
     leader: Option<Arc<str>>,
     /// Whom to try first when no leader is known.
@@ -44,12 +45,16 @@ impl Directory {
         directory
     }
 
+    /// Where it stands, from now on if it was not known. `None` when those given are
+    /// as many as may be known.
     fn add(&mut self, address: &str) -> Option<usize> {
         if let Some(index) = self.find(address) {
             return Some(index);
         }
         if self.nodes.len() >= limits::KNOWN_NODES {
-            return None;
+            let longest_unnamed = self.nodes.iter().position(|node| !node.given)?;
+            self.nodes.remove(longest_unnamed);
+            self.next -= usize::from(longest_unnamed < self.next);
         }
         self.nodes.push(Node {
             address: address.into(),
@@ -143,28 +148,21 @@ impl Directory {
         }
     }
 
-    /// A node says who the members are: those are known from now on, and others if
-    /// they were given, or have not failed for long. Whoever says it may have been
-    /// away, and name none of those that are there.
+    /// A node says who the members are: those are known from now on. Whoever says it
+    /// may have been away, and name none of those that are there: who is not named
+    /// stays, until it makes room for others.
     pub(crate) fn learn_members(&mut self, members: &[String]) {
         if !self.follow_leader {
             return;
         }
         let next = self.nodes.get(self.next).map(|node| node.address.clone());
-        let stays = |node: &Node| node.given || members.iter().any(|m| **m == *node.address);
-        self.nodes
-            .retain(|node| stays(node) || node.strikes < limits::STRIKES_OF_THE_GONE);
-        if self.nodes.len() + members.len() > limits::KNOWN_NODES {
-            self.nodes.retain(stays);
-        }
+        let is_named = |node: &Node| members.iter().any(|member| **member == *node.address);
+        // Stable: it keeps the order of those named, and of the others.
+        self.nodes.sort_by_key(is_named);
         for address in members {
             self.add(address);
         }
         self.next = next.and_then(|next| self.find(&next)).unwrap_or(0);
-        self.leader = self
-            .leader
-            .take()
-            .filter(|leader| self.find(leader).is_some());
     }
 
     pub(crate) fn addresses(&self) -> Vec<Arc<str>> {
@@ -254,36 +252,31 @@ mod tests {
     }
 
     #[test]
-    fn no_more_nodes_are_known_than_the_limit_and_members_go_before_others() {
+    fn no_more_nodes_are_known_than_the_limit_and_those_named_last_are() {
         let mut nodes = Directory::new(vec!["a:1".into()], true);
         for round in 0..2 * limits::KNOWN_NODES {
             let members = [0, 1, 2].map(|n| format!("m{}:1", round + n));
             nodes.learn_members(&members);
+            // A node that was away names the first ones again and again.
+            nodes.learn_members(&["m0:1".into(), "m1:1".into()]);
             let known = nodes.addresses();
             assert!(known.len() <= limits::KNOWN_NODES);
-            for member in &members {
-                assert!(known.iter().any(|known| **known == **member));
-            }
+            let is_known = |address: &str| known.iter().any(|known| **known == *address);
+            assert!(members.iter().all(|member| is_known(member)));
+            assert!(is_known("a:1") && is_known("m0:1"));
         }
     }
 
     #[test]
-    fn members_come_and_go_and_what_was_given_stays() {
+    fn members_come_and_the_turn_stays() {
         let mut nodes = directory(true);
         nodes.note_leader("d:1", MS);
         nodes.learn_members(&["c:1".into(), "d:1".into(), "e:1".into()]);
         let known: Vec<String> = nodes.addresses().iter().map(ToString::to_string).collect();
         assert_eq!(known, ["a:1", "b:1", "c:1", "d:1", "e:1"]);
         assert_eq!(&*nodes.choose(MS), "d:1", "the leader stays the leader");
-        for _ in 0..limits::STRIKES_OF_THE_GONE {
-            nodes.failed("d:1", MS);
-        }
+        nodes.failed("d:1", MS);
         nodes.learn_members(&["c:1".into(), "e:1".into()]);
-        assert_eq!(
-            nodes.addresses().len(),
-            4,
-            "d:1 was neither given nor is it a member, nor does it answer"
-        );
         assert_eq!(&*nodes.choose(MS), "e:1", "it goes on with the next one");
         for dead in ["a:1", "b:1", "c:1"] {
             nodes.failed(dead, MS);
@@ -292,6 +285,24 @@ mod tests {
         let mut pinned = Directory::new(vec!["a:1".into()], false);
         pinned.learn_members(&["b:1".into()]);
         assert_eq!(pinned.addresses().len(), 1);
+    }
+
+    /// Every node was killed at once, and the first that is there again knows only
+    /// members of before.
+    #[test]
+    fn who_has_failed_often_is_not_forgotten_on_the_word_of_one() {
+        let mut nodes = Directory::new(vec!["a:1".into()], true);
+        nodes.learn_members(&["d:1".into(), "e:1".into(), "f:1".into()]);
+        for _ in 0..20 {
+            for dead in ["a:1", "d:1", "e:1", "f:1"] {
+                nodes.failed(dead, MS);
+            }
+        }
+        nodes.learn_members(&["a:1".into(), "b:1".into(), "d:1".into()]);
+        let known = nodes.addresses();
+        for member in ["e:1", "f:1"] {
+            assert!(known.iter().any(|known| **known == *member));
+        }
     }
 
     #[test]

@@ -64,12 +64,9 @@ pub const SUSPECT: (Duration, Duration) = (Duration::from_millis(200), Duration:
 /// How long a node of another cluster is left alone.
 pub const FOREIGN: Duration = Duration::from_mins(1);
 
-/// A node that was not given, is said to be no member, and has failed so often in a
-/// row is forgotten.
-pub const STRIKES_OF_THE_GONE: u32 = 5;
-
-/// Addresses of nodes kept, given and learned.
-pub const KNOWN_NODES: usize = 64;
+/// Addresses of nodes kept, given and learned. Those of nodes that are gone are only
+/// tried when no leader is known.
+pub const KNOWN_NODES: usize = 32;
 
 /// How often a client asks who the members are.
 pub const MEMBERS_INTERVAL: Duration = Duration::from_secs(2);

@@ -159,7 +159,7 @@ const _: () = assert!(SESSION_IN_FLIGHT_BATCHES_MAX <= APPEND_STREAM_IN_FLIGHT_B
 
 /// The tail of the log that stays readable in memory; shared by apply, the
 /// replication streams and the live subscribers.
-pub const TAIL_CACHE_BYTES: usize = 64 * MIB;
+pub const TAIL_CACHE_BYTES: usize = 32 * MIB;
 /// Log bytes one read of the log returns; a larger single entry comes alone.
 pub const LOG_READ_BYTES_MAX: usize = 2 * MIB;
 /// Log entries one read of the log returns.

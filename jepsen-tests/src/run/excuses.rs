@@ -16,10 +16,12 @@ const MARGIN: Duration = Duration::from_secs(10);
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Expected {
     /// Exit statuses. A signal that the harness has not sent is never among them,
-    /// nor is a panic.
+    /// nor is a panic's.
     pub(crate) statuses: &'static [i32],
     /// Lines at level ERROR.
     pub(crate) errors: &'static [&'static [Said]],
+    /// Places, of files that are not ours, where a task may panic while the node ends.
+    pub(crate) panics: &'static [&'static str],
 }
 
 /// A line of a log.
@@ -141,13 +143,12 @@ impl Excuses {
             .is_some_and(|code| holding.any(|excuse| excuse.expected.statuses.contains(&code)))
     }
 
-    /// Whether `line` of the log of `node` is one that nothing explains. What a
-    /// panic prints never is explained.
+    /// Whether `line` of the log of `node` is one that nothing explains.
     pub(crate) fn is_unexpected(&self, node: u64, line: &str) -> bool {
         // What is no JSON has no level.
         let fields = serde_json::from_str(line).unwrap_or(Value::Null);
         if fields["level"] != "ERROR" {
-            return line.contains("panicked at");
+            return line.contains("panicked at") && !self.explains_panic(node, line);
         }
         let at = fields["timestamp"].as_str().and_then(time);
         let (Some(at), Some(message)) = (at, fields["message"].as_str()) else {
@@ -161,6 +162,17 @@ impl Excuses {
             .iter()
             .filter(|excuse| moments.iter().any(|at| excuse.holds(node, *at)));
         !holding.any(|excuse| excuse.expected.explains(message, line))
+    }
+
+    /// Whether a panic of `node` is at a place that a fault it has had explains; when
+    /// it was, a panic does not say.
+    fn explains_panic(&self, node: u64, line: &str) -> bool {
+        let all = self.all();
+        let mut of_node = all.iter().filter(|excuse| excuse.node == node);
+        of_node.any(|excuse| {
+            let mut places = excuse.expected.panics.iter();
+            places.any(|place| line.contains(place))
+        })
     }
 
     fn clocks(&self) -> MutexGuard<'_, Vec<WrongClock>> {
@@ -188,6 +200,7 @@ mod tests {
             begins: "the node stops",
             because: &["No space left on device"],
         }]],
+        panics: &["somebody-1.2.3/src/lib.rs:4:"],
     };
 
     fn line(at: SystemTime, message: &str, error: &str) -> String {
@@ -247,11 +260,17 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_never_explained() {
+    fn a_panic_is_explained_at_one_place_alone_and_by_a_fault() {
         let excuses = Excuses::default();
+        let known = "thread 'a' panicked at /registry/somebody-1.2.3/src/lib.rs:4:5:";
+        assert!(excuses.is_unexpected(1, known), "before any fault");
         excuses.begin(&[1], &FULL, SystemTime::now());
         let panic = "thread 'main' panicked at src/main.rs:1: No space left on device";
         assert!(excuses.is_unexpected(1, panic));
+        assert!(!excuses.is_unexpected(1, known));
+        assert!(excuses.is_unexpected(2, known), "not a victim");
+        let elsewhere = "thread 'a' panicked at /registry/somebody-1.2.3/src/lib.rs:40:5:";
+        assert!(excuses.is_unexpected(1, elsewhere));
         assert!(!excuses.is_unexpected(1, "a line of somebody else's"));
     }
 

@@ -49,7 +49,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             segment_bytes: 64 << 20,
-            tail_bytes: 64 << 20,
+            tail_bytes: 32 << 20,
             reserve_bytes: 8 << 20,
             // Events are read from the log's segments, and the index beside them is
             // walked in order, so that little of it is needed again: a larger cache made

@@ -91,6 +91,11 @@ const REMOVED: &[Said] = &[
     said("a peer refuses this node", &["removed"]),
 ];
 
+/// When openraft's core has ended, the first who notices waits for its task in behalf of
+/// all; if that one is dropped before, since its connection broke or the process ends,
+/// whoever asks next panics. The node has failed by then, and said why.
+const CORE_ENDED: &[&str] = &["/openraft-0.10.0-alpha.37/src/raft/raft_inner.rs:214:"];
+
 const fn said(begins: &'static str, because: &'static [&'static str]) -> Said {
     Said { begins, because }
 }
@@ -99,42 +104,51 @@ const fn said(begins: &'static str, because: &'static [&'static str]) -> Said {
 static DISK_FAILS: Expected = Expected {
     statuses: &[FAILED],
     errors: &[STORAGE_FAILS, RAFT_STOPS, INDEX_BEHIND],
+    panics: CORE_ENDED,
 };
 static DISK_FULL: Expected = Expected {
     statuses: &[FAILED],
     errors: &[STORAGE_FAILS, RAFT_STOPS, STARTS_FULL],
+    panics: CORE_ENDED,
 };
 /// It starts on what such a disk has kept, which can be anything.
 static DISK_LYING: Expected = Expected {
     statuses: &[FAILED, DATA],
     errors: &[STORAGE_FAILS, RAFT_STOPS, INDEX_BEHIND, DAMAGE],
+    panics: CORE_ENDED,
 };
 static DAMAGED_LOG: Expected = Expected {
     statuses: &[FAILED, DATA],
     errors: &[DAMAGE, RAFT_STOPS],
+    panics: CORE_ENDED,
 };
 static EMPTIED_NODE: Expected = Expected {
     statuses: &[DATA],
     errors: &[EMPTIED, RAFT_STOPS],
+    panics: &[],
 };
 static RESTARTED: Expected = Expected {
     statuses: &[],
     errors: &[RAFT_STOPS],
+    panics: &[],
 };
 /// No end, and no error.
 static NOTHING: Expected = Expected {
     statuses: &[],
     errors: &[],
+    panics: &[],
 };
 /// The members are changed: whoever does not lead any more says so.
 pub(crate) static MEMBERS_CHANGE: Expected = Expected {
     statuses: &[],
     errors: &[CHANGE_REFUSED],
+    panics: &[],
 };
 /// A node is taken out of the members, and ends.
 pub(crate) static MEMBER_LEAVES: Expected = Expected {
     statuses: &[DATA],
     errors: &[REMOVED, RAFT_STOPS],
+    panics: &[],
 };
 
 impl Fault {
@@ -186,6 +200,25 @@ mod tests {
                 !of_the_disk,
                 "{fault:?}"
             );
+        }
+    }
+
+    #[test]
+    fn openraft_may_panic_where_a_disk_made_it_end_alone() {
+        let panic = "thread 'tokio-rt-worker' (9) panicked at \
+                     /registry/openraft-0.10.0-alpha.37/src/raft/raft_inner.rs:214:17:";
+        for fault in Fault::ALL {
+            let of_the_disk = matches!(
+                fault,
+                Fault::PowerCut
+                    | Fault::PowerCutAll
+                    | Fault::DiskFull
+                    | Fault::DiskFailing
+                    | Fault::Damage
+            );
+            let excuses = Excuses::default();
+            excuses.begin(&[1], fault.expected(), SystemTime::now());
+            assert_eq!(excuses.is_unexpected(1, panic), !of_the_disk, "{fault:?}");
         }
     }
 

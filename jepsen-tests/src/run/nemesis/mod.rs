@@ -225,14 +225,16 @@ impl Injector {
                 }
             }
         }
+        let ended = self.one(fault, hold).await;
         let mut healed = true;
-        if let Err(error) = self.one(fault, hold).await {
-            healed = self.failed(fault, error).await;
-        }
+        // Before a failure is taken down, which lets go of everything.
         if let Some((light, injected)) = beside
             && let Err(error) = self.end(light, injected).await
         {
-            healed &= self.failed(light, error).await;
+            healed = self.failed(light, error).await;
+        }
+        if let Err(error) = ended {
+            healed &= self.failed(fault, error).await;
         }
         healed
     }

@@ -13,7 +13,7 @@ use huntlog_proto::CLUSTER_ID_HEADER;
 use huntlog_proto::v1::admin_service_client::AdminServiceClient;
 use huntlog_proto::v1::event_service_client::EventServiceClient;
 use huntlog_proto::v1::hunt_service_client::HuntServiceClient;
-use huntlog_proto::v1::{GetStatusRequest, GetStatusResponse, PartitionStatus};
+use huntlog_proto::v1::{GetStatusRequest, GetStatusResponse, PartitionStatus, Role};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
@@ -199,7 +199,12 @@ impl Cluster {
         let limit = self.options.connect_timeout;
         let address = self.target();
         match tokio::time::timeout(limit, self.status_of(&address, limit)).await {
-            Ok(Ok(answer)) => return self.learn_members(&address, answer).is_ok(),
+            Ok(Ok(answer)) => match self.learn_members(&address, answer) {
+                Ok(true) => return true,
+                // What it knows may be old.
+                Ok(false) => self.pass_over(&address),
+                Err(_) => {}
+            },
             Ok(Err(status)) => self.judge_failure(&address, &self.refusal_of(&address, &status)),
             // It may only be slow, which is no reason to leave it alone.
             Err(_) => self.pass_over(&address),
@@ -219,31 +224,32 @@ impl Cluster {
     }
 
     /// Asks all nodes at once who leads. The newest term that one of them knows
-    /// counts, as soon as most have answered: a leader is elected by a majority,
-    /// so any other one has a node that knows of its term (Raft, section 5.2).
+    /// counts, as soon as most of its voters have answered: a leader is elected by a
+    /// majority, so any other one has a node that knows of its term (Raft, section 5.2).
     /// `None` if they know of none in that term, or do not answer.
     pub(crate) async fn ask_who_leads(&self) -> Option<Arc<str>> {
         let addresses = self.addresses();
-        let majority = addresses.len() / 2 + 1;
         let limit = limits::STREAM_DOUBT;
         let asked = addresses.iter().map(|address| async move {
             let status = self.status_of(address, limit).await.ok()?;
             self.check_id(address, &status.cluster_id).ok()?;
             let partition = self.options.partition;
             let of = |p: &PartitionStatus| p.partition == partition;
-            status.partitions.into_iter().find(of)
+            let view = status.partitions.into_iter().find(of)?;
+            Some((Arc::clone(address), view))
         });
         let asked = asked.map(|answer| tokio::time::timeout(limit, answer));
         let mut asked: FuturesUnordered<_> = asked.collect();
-        let mut views: Vec<PartitionStatus> = Vec::new();
-        while views.len() < majority
-            && let Some(answer) = asked.next().await
-        {
+        let mut views = Vec::new();
+        while let Some(answer) = asked.next().await {
             views.extend(answer.ok().flatten());
+            if most_voters_answered(&views) {
+                break;
+            }
         }
-        let newest = views.iter().map(|view| view.term).max()?;
-        let mut of_newest = views.iter().filter(|view| view.term == newest);
-        let leader = of_newest.find_map(|view| {
+        let newest = views.iter().map(|(_, view)| view.term).max()?;
+        let mut of_newest = views.iter().filter(|(_, view)| view.term == newest);
+        let leader = of_newest.find_map(|(_, view)| {
             let mut members = view.members.iter();
             members.find(|member| member.node_id == view.leader_id)
         })?;
@@ -351,21 +357,29 @@ impl Cluster {
         Arc::new(refusal)
     }
 
-    fn learn_members(&self, address: &str, status: GetStatusResponse) -> Result<(), Box<Refusal>> {
+    /// Learns who the members are; whether the node is in touch with a leader.
+    fn learn_members(
+        &self,
+        address: &str,
+        status: GetStatusResponse,
+    ) -> Result<bool, Box<Refusal>> {
         self.check_id(address, &status.cluster_id)?;
+        let mut partitions = status.partitions.into_iter();
+        // A node that belongs to no cluster knows of nobody.
+        let Some(status) = partitions.find(|p| p.partition == self.options.partition) else {
+            return Ok(false);
+        };
         let members: Vec<String> = status
-            .partitions
-            .into_iter()
-            .filter(|partition| partition.partition == self.options.partition)
-            .flat_map(|partition| partition.members)
+            .members
+            .iter()
             .filter_map(|member| parse_address(&member.client_address).ok())
             .map(|address| address.to_string())
             .collect();
-        // A node that belongs to no cluster knows of nobody.
         if !members.is_empty() {
-            self.directory().learn_members(&members);
+            let leads = status.ready && status.role() == Role::Leader;
+            self.directory().learn_members(&members, leads);
         }
-        Ok(())
+        Ok(status.ready)
     }
 
     pub(crate) fn note_headers(&self, headers: &MetadataMap) {
@@ -400,6 +414,10 @@ impl Cluster {
 
     pub(crate) fn attempt(&self, address: &Arc<str>, timeout: Duration) -> Attempt {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if !channels.contains_key(address) {
+            let directory = self.directory();
+            channels.retain(|address, _| directory.knows(address));
+        }
         let channel = channels
             .entry(Arc::clone(address))
             .or_insert_with(|| self.way(address).connect_lazy())
@@ -535,8 +553,25 @@ fn check(options: &ClientOptions) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Whether more than half of the voters that one of the newest term names are among
+/// those that have answered.
+fn most_voters_answered(views: &[(Arc<str>, PartitionStatus)]) -> bool {
+    let newest = views.iter().map(|(_, view)| view.term).max();
+    let mut of_newest = views.iter().filter(|(_, view)| Some(view.term) == newest);
+    of_newest.any(|(_, view)| {
+        let voters = view.members.iter().filter(|member| member.voter);
+        let voters: Vec<_> = voters
+            .filter_map(|voter| parse_address(&voter.client_address).ok())
+            .collect();
+        let has_answered = |voter: &&Arc<str>| views.iter().any(|(address, _)| address == *voter);
+        voters.iter().filter(has_answered).count() > voters.len() / 2
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use huntlog_proto::v1::Member;
+
     use super::*;
 
     #[test]
@@ -569,5 +604,32 @@ mod tests {
             error.to_string().contains("timeout (in ms) is 3600000"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn most_voters_have_answered_whoever_else_is_known() {
+        let view = |term: u64, voters: &[&str]| PartitionStatus {
+            term,
+            members: voters
+                .iter()
+                .map(|address| Member {
+                    client_address: (*address).to_owned(),
+                    voter: true,
+                    ..Member::default()
+                })
+                .collect(),
+            ..PartitionStatus::default()
+        };
+        let (old, new) = (["a:1", "b:1", "c:1"], ["c:1", "d:1", "e:1"]);
+        let mut views = Vec::new();
+        assert!(!most_voters_answered(&views));
+        for departed in ["a:1", "b:1"] {
+            views.push((departed.into(), view(3, &old)));
+        }
+        assert!(most_voters_answered(&views), "as far as those two know");
+        views.push(("d:1".into(), view(4, &new)));
+        assert!(!most_voters_answered(&views), "one of three");
+        views.push(("e:1".into(), view(3, &old)));
+        assert!(most_voters_answered(&views));
     }
 }

@@ -38,21 +38,21 @@ impl Directory {
             follow_leader,
         };
         for address in addresses {
-            if let Some(index) = directory.add(&address) {
-                directory.nodes[index].given = true;
-            }
+            let index = directory.add(&address);
+            directory.nodes[index].given = true;
         }
         directory
     }
 
-    /// Where it stands, from now on if it was not known. `None` when those given are
-    /// as many as may be known.
-    fn add(&mut self, address: &str) -> Option<usize> {
+    /// Where it stands, from now on if it was not known.
+    fn add(&mut self, address: &str) -> usize {
         if let Some(index) = self.find(address) {
-            return Some(index);
+            return index;
         }
-        if self.nodes.len() >= limits::KNOWN_NODES {
-            let longest_unnamed = self.nodes.iter().position(|node| !node.given)?;
+        let learned = |node: &Node| !node.given;
+        if self.nodes.iter().filter(|node| learned(node)).count() >= limits::LEARNED_NODES
+            && let Some(longest_unnamed) = self.nodes.iter().position(learned)
+        {
             self.nodes.remove(longest_unnamed);
             self.next -= usize::from(longest_unnamed < self.next);
         }
@@ -63,7 +63,7 @@ impl Directory {
             suspect_until: Duration::ZERO,
             foreign: false,
         });
-        Some(self.nodes.len() - 1)
+        self.nodes.len() - 1
     }
 
     fn find(&self, address: &str) -> Option<usize> {
@@ -141,28 +141,35 @@ impl Directory {
         if !self.follow_leader || address.is_empty() {
             return;
         }
-        if let Some(index) = self.add(address)
-            && self.nodes[index].suspect_until <= now
-        {
+        let index = self.add(address);
+        if self.nodes[index].suspect_until <= now {
             self.leader = Some(Arc::clone(&self.nodes[index].address));
         }
     }
 
-    /// A node says who the members are: those are known from now on. Whoever says it
+    /// A node says who the members are: those are known from now on. `leads`, and is
+    /// in touch with a quorum: then there are no others beside those given. Anybody else
     /// may have been away, and name none of those that are there: who is not named
-    /// stays, until it makes room for others.
-    pub(crate) fn learn_members(&mut self, members: &[String]) {
+    /// stays, until it makes room.
+    pub(crate) fn learn_members(&mut self, members: &[String], leads: bool) {
         if !self.follow_leader {
             return;
         }
         let next = self.nodes.get(self.next).map(|node| node.address.clone());
         let is_named = |node: &Node| members.iter().any(|member| **member == *node.address);
+        if leads {
+            self.nodes.retain(|node| node.given || is_named(node));
+        }
         // Stable: it keeps the order of those named, and of the others.
         self.nodes.sort_by_key(is_named);
         for address in members {
             self.add(address);
         }
         self.next = next.and_then(|next| self.find(&next)).unwrap_or(0);
+    }
+
+    pub(crate) fn knows(&self, address: &str) -> bool {
+        self.find(address).is_some()
     }
 
     pub(crate) fn addresses(&self) -> Vec<Arc<str>> {
@@ -237,72 +244,81 @@ mod tests {
         assert_eq!(nodes.foreigners(), (Vec::new(), false));
     }
 
-    /// It was away while all members were replaced, and has not heard of it.
+    fn named<const N: usize>(members: [&str; N]) -> Vec<String> {
+        members.map(str::to_owned).to_vec()
+    }
+
+    /// It was away while all members were replaced, and has not heard of it; and they
+    /// have all been down for a while.
     #[test]
     fn a_node_that_knows_only_members_of_before_hides_nobody() {
         let mut nodes = Directory::new(vec!["a:1".into()], true);
-        nodes.learn_members(&["a:1".into(), "d:1".into(), "e:1".into()]);
-        nodes.failed("e:1", MS);
-        nodes.learn_members(&["a:1".into(), "b:1".into(), "c:1".into()]);
+        nodes.learn_members(&named(["a:1", "d:1", "e:1"]), true);
+        for _ in 0..20 {
+            for dead in ["d:1", "e:1"] {
+                nodes.failed(dead, MS);
+            }
+        }
+        nodes.learn_members(&named(["a:1", "b:1", "c:1"]), false);
         for dead in ["a:1", "b:1", "c:1"] {
-            nodes.failed(dead, 2 * MS);
+            nodes.failed(dead, limits::SUSPECT.1 * 2);
         }
-        assert_eq!(&*nodes.choose(3 * MS), "d:1");
-        assert!(nodes.addresses().iter().any(|known| **known == *"e:1"));
+        assert_eq!(&*nodes.choose(limits::SUSPECT.1 * 2), "d:1");
+        assert!(nodes.knows("e:1"));
     }
 
     #[test]
-    fn no_more_nodes_are_known_than_the_limit_and_those_named_last_are() {
-        let mut nodes = Directory::new(vec!["a:1".into()], true);
-        for round in 0..2 * limits::KNOWN_NODES {
+    fn no_more_nodes_are_learned_than_the_limit_and_those_named_last_are_known() {
+        let given = (0..2 * limits::LEARNED_NODES).map(|n| format!("a{n}:1").into());
+        let mut nodes = Directory::new(given.collect(), true);
+        for round in 0..2 * limits::LEARNED_NODES {
             let members = [0, 1, 2].map(|n| format!("m{}:1", round + n));
-            nodes.learn_members(&members);
+            nodes.learn_members(&members, false);
             // A node that was away names the first ones again and again.
-            nodes.learn_members(&["m0:1".into(), "m1:1".into()]);
-            let known = nodes.addresses();
-            assert!(known.len() <= limits::KNOWN_NODES);
-            let is_known = |address: &str| known.iter().any(|known| **known == *address);
-            assert!(members.iter().all(|member| is_known(member)));
-            assert!(is_known("a:1") && is_known("m0:1"));
+            nodes.learn_members(&named(["m0:1", "m1:1"]), false);
+            assert!(nodes.addresses().len() <= 3 * limits::LEARNED_NODES);
+            assert!(members.iter().all(|member| nodes.knows(member)));
+            assert!(nodes.knows("a0:1") && nodes.knows("m0:1"));
         }
     }
 
     #[test]
-    fn members_come_and_the_turn_stays() {
+    fn who_makes_room_does_not_take_the_turn_of_others() {
+        let mut nodes = Directory::new(vec!["a:1".into()], true);
+        for n in 0..limits::LEARNED_NODES {
+            nodes.note_leader(&format!("m{n}:1"), MS);
+        }
+        nodes.pass_over("m4:1");
+        let leader = format!("m{}:1", limits::LEARNED_NODES - 1);
+        nodes.failed(&leader, MS);
+        nodes.pass_over("m4:1");
+        assert_eq!(&*nodes.choose(MS), "m5:1");
+        nodes.note_leader("new:1", MS);
+        assert!(!nodes.knows("m0:1"));
+        nodes.note_foreign("new:1", MS);
+        nodes.pass_over("m4:1");
+        assert_eq!(&*nodes.choose(MS), "m5:1");
+    }
+
+    #[test]
+    fn members_come_and_go_and_what_was_given_stays() {
         let mut nodes = directory(true);
         nodes.note_leader("d:1", MS);
-        nodes.learn_members(&["c:1".into(), "d:1".into(), "e:1".into()]);
+        nodes.learn_members(&named(["c:1", "d:1", "e:1"]), true);
         let known: Vec<String> = nodes.addresses().iter().map(ToString::to_string).collect();
         assert_eq!(known, ["a:1", "b:1", "c:1", "d:1", "e:1"]);
         assert_eq!(&*nodes.choose(MS), "d:1", "the leader stays the leader");
         nodes.failed("d:1", MS);
-        nodes.learn_members(&["c:1".into(), "e:1".into()]);
+        nodes.learn_members(&named(["c:1", "e:1"]), true);
+        assert!(!nodes.knows("d:1"), "it was not given, nor is it a member");
         assert_eq!(&*nodes.choose(MS), "e:1", "it goes on with the next one");
         for dead in ["a:1", "b:1", "c:1"] {
             nodes.failed(dead, MS);
         }
         assert_eq!(&*nodes.choose(2 * MS), "e:1");
         let mut pinned = Directory::new(vec!["a:1".into()], false);
-        pinned.learn_members(&["b:1".into()]);
+        pinned.learn_members(&named(["b:1"]), true);
         assert_eq!(pinned.addresses().len(), 1);
-    }
-
-    /// Every node was killed at once, and the first that is there again knows only
-    /// members of before.
-    #[test]
-    fn who_has_failed_often_is_not_forgotten_on_the_word_of_one() {
-        let mut nodes = Directory::new(vec!["a:1".into()], true);
-        nodes.learn_members(&["d:1".into(), "e:1".into(), "f:1".into()]);
-        for _ in 0..20 {
-            for dead in ["a:1", "d:1", "e:1", "f:1"] {
-                nodes.failed(dead, MS);
-            }
-        }
-        nodes.learn_members(&["a:1".into(), "b:1".into(), "d:1".into()]);
-        let known = nodes.addresses();
-        for member in ["e:1", "f:1"] {
-            assert!(known.iter().any(|known| **known == *member));
-        }
     }
 
     #[test]

@@ -64,9 +64,8 @@ pub const SUSPECT: (Duration, Duration) = (Duration::from_millis(200), Duration:
 /// How long a node of another cluster is left alone.
 pub const FOREIGN: Duration = Duration::from_mins(1);
 
-/// Addresses of nodes kept, given and learned. Those of nodes that are gone are only
-/// tried when no leader is known.
-pub const KNOWN_NODES: usize = 32;
+/// Addresses of nodes kept beside those given.
+pub const LEARNED_NODES: usize = 32;
 
 /// How often a client asks who the members are.
 pub const MEMBERS_INTERVAL: Duration = Duration::from_secs(2);

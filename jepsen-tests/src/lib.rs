@@ -28,5 +28,5 @@ pub use disk::{DiskError, LoopDisk};
 pub use injection::Injection;
 pub use interrupt::{Interrupted, Interrupts};
 pub use network::{Network, NetworkError, Rule};
-pub use node::{NodeProcess, ProcessError, binary};
+pub use node::{NodeProcess, OPENRAFT_CORE_ENDED, ProcessError, binary};
 pub use throttle::Throttle;

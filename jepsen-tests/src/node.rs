@@ -23,6 +23,11 @@ const DROP_LIMIT: Timespec = Timespec {
     tv_nsec: 0,
 };
 
+/// Where openraft can panic in a node whose storage has failed: when its core has ended,
+/// the first who notices waits for its task in behalf of all, and if that one is dropped
+/// before, since its connection broke or the process ends, whoever asks next panics.
+pub const OPENRAFT_CORE_ENDED: &str = "/openraft-0.10.0-alpha.37/src/raft/raft_inner.rs:214:";
+
 /// Why a process could not be handled.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {

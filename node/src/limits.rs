@@ -157,8 +157,8 @@ const _: () = assert!(SESSION_IN_FLIGHT_BATCHES_MAX <= APPEND_STREAM_IN_FLIGHT_B
 
 // --- The log and its readers ------------------------------------------------
 
-/// The tail of the log that stays readable in memory; shared by apply, the
-/// replication streams and the live subscribers.
+/// The tail of the log that stays readable in memory: what is applied and replicated
+/// from there, and, of what is applied, what live subscribers and readers get.
 pub const TAIL_CACHE_BYTES: usize = 32 * MIB;
 /// Log bytes one read of the log returns; a larger single entry comes alone.
 pub const LOG_READ_BYTES_MAX: usize = 2 * MIB;
@@ -203,7 +203,7 @@ const _: () = assert!(
     FORWARDED_READS_MAX * FORWARDED_READ_WINDOW_BYTES as usize
         <= FORWARDED_READS_WINDOW_BYTES as usize
 );
-// What is being proposed can be replicated from memory.
+// What is being proposed, in entries of the usual size, can be replicated from memory.
 const _: () = assert!(ENTRIES_IN_FLIGHT_MAX * ENTRY_BYTES_TARGET <= TAIL_CACHE_BYTES);
 const _: () = assert!(READ_MESSAGE_BYTES_TARGET <= READER_BUFFER_BYTES_MAX);
 const _: () = assert!(READER_BUFFER_BYTES_MAX <= SUBSCRIBER_BUFFERS_BYTES_MAX);

@@ -19,6 +19,7 @@ use crate::cluster::{
 };
 use crate::config::{BindError, Config, DataDirError, Port};
 use crate::host::{Host, HostStorageError, Machine};
+use crate::limits;
 use crate::listeners::{GrpcServers, ListenError};
 use crate::partition::{
     LogClock, Partition, PartitionParts, PartitionStartError, QuorumContradicts, Retention,
@@ -307,6 +308,7 @@ async fn open_storage(
             fatal_seen.send_replace(Some(error.clone()));
         })),
         on_progress: Some(Arc::new(log_progress)),
+        tail_bytes: limits::TAIL_CACHE_BYTES,
         ..Options::default()
     };
     let node = config.node.clone();

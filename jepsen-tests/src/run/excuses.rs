@@ -143,17 +143,17 @@ impl Excuses {
             .is_some_and(|code| holding.any(|excuse| excuse.expected.statuses.contains(&code)))
     }
 
-    /// Whether `line` of the log of `node` is one that nothing explains.
-    pub(crate) fn is_unexpected(&self, node: u64, line: &str) -> bool {
-        // What is no JSON has no level.
-        let fields = serde_json::from_str(line).unwrap_or(Value::Null);
-        if fields["level"] != "ERROR" {
-            return line.contains("panicked at") && !self.explains_panic(node, line);
+    /// For the log of `node`, from its first line on.
+    pub(crate) fn of_log(&self, node: u64) -> LogExcuses<'_> {
+        LogExcuses {
+            excuses: self,
+            node,
+            last: None,
         }
-        let at = fields["timestamp"].as_str().and_then(time);
-        let (Some(at), Some(message)) = (at, fields["message"].as_str()) else {
-            return true;
-        };
+    }
+
+    /// Whether one that holds for `node` when it takes the time for `at` does `explain`.
+    fn any(&self, node: u64, at: SystemTime, explain: impl Fn(&Expected) -> bool) -> bool {
         let clocks = self.clocks();
         let really = clocks.iter().filter_map(|clock| clock.real(node, at));
         let moments: Vec<SystemTime> = really.chain([at]).collect();
@@ -161,18 +161,7 @@ impl Excuses {
         let mut holding = all
             .iter()
             .filter(|excuse| moments.iter().any(|at| excuse.holds(node, *at)));
-        !holding.any(|excuse| excuse.expected.explains(message, line))
-    }
-
-    /// Whether a panic of `node` is at a place that a fault it has had explains; when
-    /// it was, a panic does not say.
-    fn explains_panic(&self, node: u64, line: &str) -> bool {
-        let all = self.all();
-        let mut of_node = all.iter().filter(|excuse| excuse.node == node);
-        of_node.any(|excuse| {
-            let mut places = excuse.expected.panics.iter();
-            places.any(|place| line.contains(place))
-        })
+        holding.any(|excuse| explain(excuse.expected))
     }
 
     fn clocks(&self) -> MutexGuard<'_, Vec<WrongClock>> {
@@ -181,6 +170,41 @@ impl Excuses {
 
     fn all(&self) -> MutexGuard<'_, Vec<Excuse>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What explains the lines of a node's log, one after the other.
+#[derive(Debug)]
+pub(crate) struct LogExcuses<'a> {
+    excuses: &'a Excuses,
+    node: u64,
+    /// When the last line that has a time was written: a panic prints none.
+    last: Option<SystemTime>,
+}
+
+impl LogExcuses<'_> {
+    /// Whether `line`, the next of the log, is one that nothing explains.
+    pub(crate) fn is_unexpected(&mut self, line: &str) -> bool {
+        // What is no JSON has no level.
+        let fields = serde_json::from_str(line).unwrap_or(Value::Null);
+        let at = fields["timestamp"].as_str().and_then(time);
+        self.last = at.or(self.last);
+        if fields["level"] != "ERROR" {
+            return line.contains("panicked at") && !self.explains_panic(line);
+        }
+        let (Some(at), Some(message)) = (at, fields["message"].as_str()) else {
+            return true;
+        };
+        let explains = |expected: &Expected| expected.explains(message, line);
+        !self.excuses.any(self.node, at, explains)
+    }
+
+    fn explains_panic(&self, line: &str) -> bool {
+        let at_one = |places: &[&str]| places.iter().any(|place| line.contains(place));
+        self.last.is_some_and(|at| {
+            let explains = |expected: &Expected| at_one(expected.panics);
+            self.excuses.any(self.node, at, explains)
+        })
     }
 }
 
@@ -203,6 +227,10 @@ mod tests {
         panics: &["somebody-1.2.3/src/lib.rs:4:"],
     };
 
+    fn is_unexpected(excuses: &Excuses, node: u64, line: &str) -> bool {
+        excuses.of_log(node).is_unexpected(line)
+    }
+
     fn line(at: SystemTime, message: &str, error: &str) -> String {
         let timestamp = Timestamp::from(at);
         format!(
@@ -216,19 +244,19 @@ mod tests {
         let now = SystemTime::now();
         let error = "storage failed: No space left on device";
         let stops = line(now, "the node stops", error);
-        assert!(excuses.is_unexpected(2, &stops), "before any fault");
+        assert!(is_unexpected(&excuses, 2, &stops), "before any fault");
         excuses.begin(&[2], &FULL, now);
-        assert!(!excuses.is_unexpected(2, &stops));
-        assert!(excuses.is_unexpected(1, &stops), "not a victim");
+        assert!(!is_unexpected(&excuses, 2, &stops));
+        assert!(is_unexpected(&excuses, 1, &stops), "not a victim");
         let other = line(now, "the node stops", "the digest of entry 7 differs");
-        assert!(excuses.is_unexpected(2, &other), "another cause");
+        assert!(is_unexpected(&excuses, 2, &other), "another cause");
         let before = line(now - Duration::from_secs(1), "the node stops", error);
-        assert!(excuses.is_unexpected(2, &before));
+        assert!(is_unexpected(&excuses, 2, &before));
         excuses.end(&[2], &FULL);
         let soon = line(now + MARGIN / 2, "the node stops", error);
-        assert!(!excuses.is_unexpected(2, &soon));
+        assert!(!is_unexpected(&excuses, 2, &soon));
         let late = line(now + MARGIN * 2, "the node stops", error);
-        assert!(excuses.is_unexpected(2, &late));
+        assert!(is_unexpected(&excuses, 2, &late));
     }
 
     #[test]
@@ -244,34 +272,45 @@ mod tests {
             let before = SystemTime::now();
             excuses.clock_goes_wrong(1, ahead_s);
             let wrong = full(stamp(SystemTime::now() + Duration::from_secs(1)));
-            assert!(!excuses.is_unexpected(1, &wrong));
+            assert!(!is_unexpected(&excuses, 1, &wrong));
             excuses.clock_is_right(1);
             excuses.end(&[1, 2], &FULL);
             assert!(
-                !excuses.is_unexpected(1, &full(before)),
+                !is_unexpected(&excuses, 1, &full(before)),
                 "when it was right"
             );
-            assert!(excuses.is_unexpected(1, &wrong), "it is right again");
+            assert!(is_unexpected(&excuses, 1, &wrong), "it is right again");
             let early = full(stamp(before - Duration::from_secs(1)));
-            assert!(excuses.is_unexpected(1, &early), "it was right still");
+            assert!(is_unexpected(&excuses, 1, &early), "it was right still");
             let of_another = full(stamp(before));
-            assert!(excuses.is_unexpected(2, &of_another), "{ahead_s}");
+            assert!(is_unexpected(&excuses, 2, &of_another), "{ahead_s}");
         }
     }
 
     #[test]
-    fn a_panic_is_explained_at_one_place_alone_and_by_a_fault() {
-        let excuses = Excuses::default();
+    fn a_panic_is_explained_at_one_place_alone_and_by_a_fault_of_then() {
         let known = "thread 'a' panicked at /registry/somebody-1.2.3/src/lib.rs:4:5:";
-        assert!(excuses.is_unexpected(1, known), "before any fault");
-        excuses.begin(&[1], &FULL, SystemTime::now());
+        let excuses = Excuses::default();
+        let now = SystemTime::now();
+        // What the log of `node` says of `panic`, when its last line is of `at`.
+        let said = |node, at, panic| {
+            let mut log = excuses.of_log(node);
+            log.is_unexpected(&line(at, "the node stops", ""));
+            log.is_unexpected(panic)
+        };
+        assert!(said(1, now, known), "before any fault");
+        excuses.begin(&[1], &FULL, now);
+        assert!(!said(1, now, known));
+        assert!(said(2, now, known), "not a victim");
+        assert!(said(1, now - Duration::from_secs(1), known), "too early");
         let panic = "thread 'main' panicked at src/main.rs:1: No space left on device";
-        assert!(excuses.is_unexpected(1, panic));
-        assert!(!excuses.is_unexpected(1, known));
-        assert!(excuses.is_unexpected(2, known), "not a victim");
+        assert!(said(1, now, panic));
         let elsewhere = "thread 'a' panicked at /registry/somebody-1.2.3/src/lib.rs:40:5:";
-        assert!(excuses.is_unexpected(1, elsewhere));
-        assert!(!excuses.is_unexpected(1, "a line of somebody else's"));
+        assert!(said(1, now, elsewhere));
+        assert!(!said(1, now, "a line of somebody else's"));
+        excuses.end(&[1], &FULL);
+        assert!(said(1, SystemTime::now() + MARGIN * 2, known), "too late");
+        assert!(is_unexpected(&excuses, 1, known), "nobody knows when");
     }
 
     #[test]

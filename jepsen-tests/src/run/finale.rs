@@ -169,7 +169,8 @@ pub(super) fn loud(node: &mut NodeProcess, excuses: &Excuses) -> Vec<Finding> {
         findings.push(Finding::Ended(format!("node {id}: {status}")));
     }
     let log = node.log();
-    let unexpected = log.lines().filter(|line| excuses.is_unexpected(id, line));
+    let mut excuses = excuses.of_log(id);
+    let unexpected = log.lines().filter(|line| excuses.is_unexpected(line));
     let lines = unexpected
         .take(LINES)
         .map(|line| Finding::UnexpectedError(format!("node {id}: {line}")));

@@ -2,6 +2,7 @@
 
 use super::super::excuses::{Expected, Said};
 use super::Fault;
+use crate::OPENRAFT_CORE_ENDED;
 
 /// The exit statuses of a node: failed while running, and not to be used as it is.
 const FAILED: i32 = 1;
@@ -91,10 +92,8 @@ const REMOVED: &[Said] = &[
     said("a peer refuses this node", &["removed"]),
 ];
 
-/// When openraft's core has ended, the first who notices waits for its task in behalf of
-/// all; if that one is dropped before, since its connection broke or the process ends,
-/// whoever asks next panics. The node has failed by then, and said why.
-const CORE_ENDED: &[&str] = &["/openraft-0.10.0-alpha.37/src/raft/raft_inner.rs:214:"];
+/// The node has failed by then, and said why.
+const CORE_ENDED: &[&str] = &[OPENRAFT_CORE_ENDED];
 
 const fn said(begins: &'static str, because: &'static [&'static str]) -> Said {
     Said { begins, because }
@@ -183,7 +182,7 @@ mod tests {
         let line = format!(
             r#"{{"timestamp":"{timestamp}","level":"ERROR","message":"{message}","error":"{error}"}}"#
         );
-        excuses.is_unexpected(1, &line)
+        excuses.of_log(1).is_unexpected(&line)
     }
 
     #[test]
@@ -207,18 +206,23 @@ mod tests {
     fn openraft_may_panic_where_a_disk_made_it_end_alone() {
         let panic = "thread 'tokio-rt-worker' (9) panicked at \
                      /registry/openraft-0.10.0-alpha.37/src/raft/raft_inner.rs:214:17:";
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.into_iter().chain([Fault::DiskLying]) {
             let of_the_disk = matches!(
                 fault,
                 Fault::PowerCut
                     | Fault::PowerCutAll
                     | Fault::DiskFull
                     | Fault::DiskFailing
+                    | Fault::DiskLying
                     | Fault::Damage
             );
             let excuses = Excuses::default();
-            excuses.begin(&[1], fault.expected(), SystemTime::now());
-            assert_eq!(excuses.is_unexpected(1, panic), !of_the_disk, "{fault:?}");
+            let now = SystemTime::now();
+            excuses.begin(&[1], fault.expected(), now);
+            let mut log = excuses.of_log(1);
+            let timestamp = Timestamp::from(now);
+            log.is_unexpected(&format!(r#"{{"timestamp":"{timestamp}"}}"#));
+            assert_eq!(log.is_unexpected(panic), !of_the_disk, "{fault:?}");
         }
     }
 

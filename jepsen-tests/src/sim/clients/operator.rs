@@ -120,11 +120,14 @@ impl Operator {
     }
 
     async fn set_up(&self, client: &Client) {
+        let mut name = "operator".to_owned();
         let producer = loop {
-            match client.session("operator").await {
+            match client.session(&name).await {
                 Ok(producer) => break producer,
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
+            // An opening that was given up may arrive yet, and would fence the next.
+            name.push('+');
         };
         for events in self.setup() {
             let ticket = producer.append_batch(events).await;

@@ -71,6 +71,10 @@ fn in_drained_subscription(
     violations: &mut Vec<Violation>,
     insufficient: &mut Vec<String>,
 ) {
+    // Subscriptions are silent where nothing was acknowledged.
+    if key.acknowledgements().next().is_none() {
+        return;
+    }
     let Some((sub, polls)) = furthest_subscription(key) else {
         insufficient.push(format!("no subscription to {name} is drained"));
         return;
@@ -217,6 +221,24 @@ mod tests {
              1 > read h 0
              1 ok read h 0 = 0:17",
             "no subscription to h",
+        );
+    }
+
+    #[test]
+    fn a_key_whose_appends_were_all_refused_needs_no_subscription() {
+        let judgement = judged(
+            "0 > append h p0 1 17
+             0 fail append h p0 1 17
+             1 > read h 0
+             1 ok read h 0 =",
+        );
+        assert!(
+            !judgement
+                .insufficient
+                .iter()
+                .any(|what| what.contains("subscription")),
+            "{:?}",
+            judgement.insufficient
         );
     }
 

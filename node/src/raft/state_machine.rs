@@ -316,15 +316,14 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let snapshots = self.snapshots.clone();
         let meta = encode_meta(&self.meta);
         let partition = self.partition;
-        let info = crate::blocking::spawn_blocking(move || {
+        let info = crate::blocking::in_background("snapshot", move || {
             let mut writer = snapshots
                 .create(partition, log_id_to_storage(&log_id), meta)
                 .map_err(io::Error::other)?;
             view.write_to(&mut writer)?;
             writer.finish().map_err(io::Error::other)
         })
-        .await
-        .map_err(io::Error::other)??;
+        .await??;
         self.observer
             .snapshot_built(&log_id, info.size_bytes, started.elapsed());
         Ok(Snapshot {

@@ -245,7 +245,7 @@ impl Stream for DeliveryStream {
             state.in_hand = message.budget;
             drop(state);
             this.shared.taken.notify_waiters();
-            this.next_offset = message.page.next_offset;
+            this.next_offset = message.page.head.next_offset;
             return Poll::Ready(Some(Ok(message.page)));
         }
         let item = match state.end.take() {

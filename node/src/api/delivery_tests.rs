@@ -8,10 +8,9 @@ use tonic_types::StatusExt as _;
 use super::*;
 
 fn message(next_offset: u64) -> Page {
-    Page {
-        next_offset,
-        ..Page::default()
-    }
+    let mut page = Page::default();
+    page.head.next_offset = next_offset;
+    page
 }
 
 const SMALL: usize = 100;
@@ -32,7 +31,7 @@ async fn messages_arrive_in_order_and_then_the_end() {
     let taking = async {
         let mut offsets = Vec::new();
         while let Some(item) = stream.next().await {
-            offsets.push(item.expect("no failure").next_offset);
+            offsets.push(item.expect("no failure").head.next_offset);
         }
         offsets
     };

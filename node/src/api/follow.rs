@@ -1,11 +1,9 @@
 //! Reading the log for one client: history, and then what is applied, as
 //! messages of bounded size.
 
-use bytes::Bytes;
 use huntlog_machine::DecodeError;
 use huntlog_machine::history::CommittedEvent;
-use huntlog_proto::encoded::Page;
-use prost::Message as _;
+use huntlog_proto::encoded::{Events, Page, PageHead};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -14,10 +12,7 @@ use super::error::ApiError;
 use super::message_budget::{MessageBudget, shrink};
 use crate::limits;
 use crate::partition::{AppliedMark, EventReader, Flow, ReadEventsError, Replica};
-use crate::wire::committed_to_proto;
-
-/// Framing of an event within its message: a tag and a length.
-const EVENT_FRAMING_BYTES: usize = 5;
+use crate::wire::encode_committed;
 
 /// Why a delivery goes no further.
 #[derive(Debug)]
@@ -43,10 +38,7 @@ impl From<ReadEventsError> for Interruption {
 /// The events of a page in the making.
 struct Batch {
     partition: u32,
-    /// One encoded event after the other.
-    events: Vec<u8>,
-    /// Where each of them ends.
-    ends: Vec<usize>,
+    events: Events,
     /// How many more events are wanted at all.
     wanted: u64,
     damage: Option<(u64, DecodeError)>,
@@ -54,13 +46,8 @@ struct Batch {
 
 impl Batch {
     fn add(&mut self, log_index: u64, committed: &CommittedEvent<'_>) -> Flow {
-        match committed_to_proto(self.partition, log_index, committed) {
-            Ok(event) => {
-                // A vector makes room as it goes: nothing has to be measured first.
-                event.encode_raw(&mut self.events);
-                self.ends.push(self.events.len());
-                self.wanted -= 1;
-            }
+        match encode_committed(self.partition, log_index, committed, &mut self.events) {
+            Ok(()) => self.wanted -= 1,
             Err(source) => self.damage = Some((log_index, source)),
         }
         if self.is_full() || self.damage.is_some() {
@@ -70,28 +57,8 @@ impl Batch {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
     fn is_full(&self) -> bool {
-        self.bytes() >= limits::READ_MESSAGE_BYTES_TARGET || self.wanted == 0
-    }
-
-    /// What they take in a message.
-    fn bytes(&self) -> usize {
-        self.events.len() + self.ends.len() * EVENT_FRAMING_BYTES
-    }
-
-    /// Takes the events out, all in one allocation without room to spare.
-    fn take(&mut self) -> Vec<Bytes> {
-        self.events.shrink_to_fit();
-        let events = Bytes::from(std::mem::take(&mut self.events));
-        let mut start = 0;
-        self.ends
-            .drain(..)
-            .map(|end| events.slice(std::mem::replace(&mut start, end)..end))
-            .collect()
+        self.events.size_bytes() >= limits::READ_MESSAGE_BYTES_TARGET || self.wanted == 0
     }
 }
 
@@ -100,7 +67,7 @@ pub(super) struct Follower {
     reader: EventReader,
     delivery: Delivery,
     /// What every page says beside its events and where to go on.
-    head: Page,
+    head: PageHead,
     budget: MessageBudget,
     batch: Batch,
     permit: Option<OwnedSemaphorePermit>,
@@ -118,7 +85,7 @@ impl Follower {
         delivery: Delivery,
         max_events: u64,
         budget: MessageBudget,
-        head: Page,
+        head: PageHead,
     ) -> Self {
         Self {
             reader,
@@ -126,8 +93,7 @@ impl Follower {
             budget,
             batch: Batch {
                 partition: head.partition,
-                events: Vec::new(),
-                ends: Vec::new(),
+                events: Events::default(),
                 wanted: if max_events == 0 {
                     u64::MAX
                 } else {
@@ -165,7 +131,7 @@ impl Follower {
             let end = *marks.borrow_and_update();
             loop {
                 let reached = self.chunk(end).await?;
-                let anything = !self.batch.is_empty();
+                let anything = !self.batch.events.is_empty();
                 if self.batch.is_full() || (reached && anything) || self.is_progress_due() {
                     self.flush().await?;
                 }
@@ -210,12 +176,14 @@ impl Follower {
 
     /// Sends what there is, be it nothing but the offset to resume from.
     async fn flush(&mut self) -> Result<(), Interruption> {
-        let bytes = self.batch.bytes();
+        let bytes = self.batch.events.size_bytes();
         let permit = self.permit.take().map(|permit| shrink(permit, bytes));
         let page = Page {
-            events: self.batch.take(),
-            next_offset: self.reader.next_offset(),
-            ..self.head.clone()
+            head: PageHead {
+                next_offset: self.reader.next_offset(),
+                ..self.head.clone()
+            },
+            events: self.batch.events.take(),
         };
         self.delivery.send(page, bytes, permit).await?;
         self.last_sent = Instant::now();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use huntlog_proto::encoded::Page;
+use huntlog_proto::encoded::PageHead;
 use huntlog_proto::v1;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
@@ -117,11 +117,11 @@ pub(super) async fn start_read(
     let (delivery, stream) = delivery(request.from_offset);
     let watch = delivery.watch();
     let budget = context.read_budget().clone();
-    let head = Page {
+    let head = PageHead {
         partition: request.partition,
         end_offset: end.end_offset,
         staleness,
-        ..Page::default()
+        ..PageHead::default()
     };
     let mut follower = Follower::new(reader, delivery, request.max_events, budget, head);
     tokio::spawn(async move {
@@ -171,9 +171,9 @@ pub(super) async fn start_subscribe(
     let (delivery, stream) = delivery(from_offset);
     let watch = delivery.watch();
     let budget = context.subscriber_budget().clone();
-    let head = Page {
+    let head = PageHead {
         partition: request.partition,
-        ..Page::default()
+        ..PageHead::default()
     };
     let mut follower = Follower::new(reader, delivery, 0, budget, head);
     let context = context.clone();

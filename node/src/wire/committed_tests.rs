@@ -1,9 +1,12 @@
 //! Whole round trips: requests through the machine to what readers see.
 
+use bytes::Bytes;
 use huntlog_machine::history::events;
 use huntlog_machine::{
     BatchResult, CommandResult, EntryBuilder, Limits, LogId, Machine, encode_open_session,
 };
+use huntlog_proto::encoded::Page;
+use prost::Message as _;
 
 use super::*;
 use crate::wire::{append_response, batch_command, hunt_to_proto, player_to_proto};
@@ -143,6 +146,28 @@ fn whole_hunt() -> Vec<v1::Event> {
     ]
 }
 
+/// What a reader makes of the accepted events of an entry.
+fn read_back(
+    partition: u32,
+    log_index: u64,
+    entry: &[u8],
+    record: &[u8],
+) -> Vec<v1::CommittedEvent> {
+    let mut page = Page::default();
+    for event in events(entry, record).expect("whole") {
+        let event = event.expect("whole");
+        encode_committed(partition, log_index, &event, &mut page.events).expect("whole");
+    }
+    let wire = page.encode_to_vec();
+    let read = v1::ReadResponse::decode(&wire[..]).expect("it is one");
+    assert_eq!(
+        read.encode_to_vec(),
+        wire,
+        "as the generated messages encode it"
+    );
+    read.events
+}
+
 fn effects_of(outcome: &v1::EventOutcome) -> Vec<v1::effect::Effect> {
     match &outcome.outcome {
         Some(v1::event_outcome::Outcome::Accepted(accepted)) => accepted
@@ -232,10 +257,7 @@ fn readers_see_the_accepted_events_as_they_were_sent() {
     use v1::event_outcome::Outcome;
     let sent = whole_hunt();
     let played = play(sent.clone());
-    let read: Vec<_> = events(&played.entry, &played.record)
-        .expect("whole")
-        .map(|event| committed_to_proto(3, 2, &event.expect("whole")).expect("whole"))
-        .collect();
+    let read = read_back(3, 2, &played.entry, &played.record);
     let accepted: Vec<_> = sent
         .into_iter()
         .zip(&played.response.outcomes)
@@ -266,6 +288,51 @@ fn readers_see_the_accepted_events_as_they_were_sent() {
     }
 }
 
+/// What the hunt of the other tests has none of.
+#[test]
+fn readers_see_hunts_that_pause_and_end() {
+    use v1::event::Kind;
+    let reason = || "storm".to_owned();
+    let begun = || {
+        let mut begun = whole_hunt();
+        begun.truncate(4);
+        begun
+    };
+    let other = v1::PlayerRegistered {
+        display_name: "Owls".to_owned(),
+    };
+    for (after, more) in [
+        (
+            begun(),
+            vec![event("", Kind::HuntFinished(v1::HuntFinished {}))],
+        ),
+        (
+            begun(),
+            vec![
+                event("q", Kind::PlayerRegistered(other)),
+                event("", Kind::HuntPaused(v1::HuntPaused {})),
+                event("", Kind::HuntResumed(v1::HuntResumed {})),
+                event("p", Kind::PlayerWithdrawn(v1::PlayerWithdrawn {})),
+                event(
+                    "q",
+                    Kind::PlayerDisqualified(v1::PlayerDisqualified { reason: reason() }),
+                ),
+                event(
+                    "",
+                    Kind::HuntCancelled(v1::HuntCancelled { reason: reason() }),
+                ),
+            ],
+        ),
+    ] {
+        let begun = after.len();
+        let sent = [after, more].concat();
+        let played = play(sent.clone());
+        let read = read_back(0, 2, &played.entry, &played.record);
+        let read: Vec<_> = read.into_iter().filter_map(|read| read.event).collect();
+        assert_eq!(read[begun..], sent[begun..]);
+    }
+}
+
 #[test]
 fn what_the_clock_does_has_no_session() {
     let mut scheduled = whole_hunt();
@@ -286,10 +353,7 @@ fn what_the_clock_does_has_no_session() {
         index: 3,
     };
     let applied = machine.apply(log_id, &tick).expect("whole");
-    let read: Vec<_> = events(&tick, &applied.record)
-        .expect("whole")
-        .map(|event| committed_to_proto(0, 3, &event.expect("whole")).expect("whole"))
-        .collect();
+    let read = read_back(0, 3, &tick, &applied.record);
     assert_eq!(read.len(), 1);
     assert_eq!(read[0].origin(), v1::Origin::Clock);
     assert_eq!((read[0].session.as_str(), read[0].sequence), ("", 0));

@@ -20,7 +20,7 @@ mod time;
 mod views;
 
 pub use batch::{NamedCommand, batch_command, batch_from_proto};
-pub use committed::committed_to_proto;
+pub use committed::encode_committed;
 pub use definition::definition_to_proto;
 pub use faults::{FieldFault, InvalidRequest};
 pub use filter::{ReadLevel, consistency_from_proto, filter_from_proto};

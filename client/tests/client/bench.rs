@@ -42,7 +42,7 @@ fn name(path: &Path) -> &str {
 
 #[tokio::test]
 async fn what_can_not_be_is_refused_before_anything_runs() {
-    let refusals: [(&[&str], &str); 20] = [
+    let refusals: [(&[&str], &str); 24] = [
         (&["append", "--spawn", "2"], "1, 3 or 5 nodes"),
         (&["append", "--spawn-port", "7000"], "--spawn"),
         (
@@ -72,6 +72,25 @@ async fn what_can_not_be_is_refused_before_anything_runs() {
             &["append", "--rate", "10", "--duration", "1s"],
             "not one --batch",
         ),
+        (
+            // One every ten seconds, and none in the second that is measured.
+            &[
+                "append",
+                "--rate",
+                "13",
+                "--warm-up",
+                "10s",
+                "--duration",
+                "1s",
+            ],
+            "not one --batch",
+        ),
+        (
+            &["append", "--hunts", "10000", "--players", "100000"],
+            "players to register",
+        ),
+        (&["append", "--event-bytes", "1048577"], "1..=1048448"),
+        (&["read", "--event-bytes", "100"], "--spawn"),
         (
             &["append", "--sessions", "100000", "--in-flight", "32"],
             "1 GiB",
@@ -109,6 +128,20 @@ async fn an_unreachable_cluster_is_told_as_such() {
     assert_eq!(code(&output), Some(4), "{}", stderr(&output));
     assert!(
         stderr(&output).contains("127.0.0.1:1"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[tokio::test]
+async fn metrics_that_were_named_have_to_answer() {
+    let arguments = ["bench", "append", "--metrics", "127.0.0.1:2"];
+    let output = huntctl(&arguments).await;
+    assert_eq!(code(&output), Some(4), "{}", stderr(&output));
+    let words = "what the nodes use can not be measured";
+    assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("127.0.0.1:2"),
         "{}",
         stderr(&output)
     );

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 use huntlog_client::limits;
 
@@ -15,6 +16,8 @@ use crate::time::parse_duration;
 /// What appends may be under way at most, in all: what a generator keeps in
 /// memory for them.
 const OUTSTANDING_BYTES_MAX: u64 = 1 << 30;
+/// Players that are registered before the load begins, of all hunts.
+const PLAYERS_MAX: u64 = 10_000_000;
 
 /// What the client library may hold for an open loop.
 const OPEN_LOOP_BUFFER_BYTES: usize = 64 << 20;
@@ -79,7 +82,7 @@ pub struct CommonArguments {
 #[derive(Debug, Clone, Args)]
 pub struct LoadArguments {
     /// Bytes of an event's payload.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 256, value_parser = event_bytes())]
     pub event_bytes: u32,
     /// Events of a request.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=4_096))]
@@ -146,7 +149,7 @@ pub struct HistoryArguments {
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub events: u64,
     /// Bytes of the payload of each event a cluster is filled with.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, requires = "spawn", default_value_t = 256, value_parser = event_bytes())]
     pub event_bytes: u32,
 }
 
@@ -192,7 +195,7 @@ pub struct FailoverArguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub batch: u16,
     /// Bytes of an event's payload.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 256, value_parser = event_bytes())]
     pub event_bytes: u32,
     /// Requests under way at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=32))]
@@ -297,9 +300,11 @@ impl LoadArguments {
         if u32::from(self.connections) > self.sessions {
             return usage("--connections is above --sessions: some would carry nothing");
         }
+        if u64::from(self.hunts) * u64::from(self.players) > PLAYERS_MAX {
+            return usage("--hunts x --players is above 10,000,000 players to register first");
+        }
         if let Some(rate) = self.rate {
-            let seconds = (self.warm_up + self.duration).as_secs_f64();
-            if (rate as f64) * seconds < f64::from(self.batch) {
+            if (rate as f64) * self.duration.as_secs_f64() < f64::from(self.batch) {
                 return usage("at this --rate not one --batch is due within --duration");
             }
         } else if self.outstanding_bytes() > OUTSTANDING_BYTES_MAX {
@@ -334,12 +339,17 @@ fn usage<T>(words: &str) -> Result<T, Failure> {
 }
 
 fn check_batch(batch: u16, event_bytes: u32) -> Result<(), Failure> {
-    // Ids and framing of an event come on top of its payload.
-    let bytes = u64::from(batch) * (u64::from(event_bytes) + limits::EVENT_OVERHEAD_BYTES as u64);
-    if bytes > limits::BATCH_BYTES as u64 {
+    if batch > most_in_a_batch(event_bytes) {
         return usage("--batch x --event-bytes is above 4 MiB, the most a request may have");
     }
     Ok(())
+}
+
+/// How many events with such a payload a request may have.
+pub fn most_in_a_batch(event_bytes: u32) -> u16 {
+    // Ids and framing of an event come on top of its payload.
+    let event_bytes = event_bytes as usize + limits::EVENT_OVERHEAD_BYTES;
+    u16::try_from(limits::BATCH_BYTES / event_bytes).unwrap_or(u16::MAX)
 }
 
 fn need_spawn(what: &str, common: &CommonArguments, least: u16) -> Result<(), Failure> {
@@ -352,6 +362,12 @@ fn need_spawn(what: &str, common: &CommonArguments, least: u16) -> Result<(), Fa
         }
         Some(_) => Ok(()),
     }
+}
+
+/// Of a payload: the ids and the framing of its event come on top.
+fn event_bytes() -> RangedU64ValueParser<u32> {
+    let most = limits::EVENT_BYTES - 2 * limits::EVENT_OVERHEAD_BYTES;
+    RangedU64ValueParser::new().range(1..=most as u64)
 }
 
 fn parse_nodes(text: &str) -> Result<u16, String> {

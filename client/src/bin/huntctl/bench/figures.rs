@@ -106,7 +106,7 @@ pub const NODES: &[Kind] = kinds! {
     "queue_p99" Millis "";
     "sync_mean" Millis "one fdatasync of the log";
     "sync_p99" Millis "";
-    "commit_mean" Millis "from an entry's proposal to its commitment";
+    "commit_mean" Millis "from an entry's proposal until a quorum has it on disk";
     "commit_p99" Millis "";
     "apply_mean" Millis "an entry is applied";
     "apply_p99" Millis "";

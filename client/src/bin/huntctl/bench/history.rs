@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use huntlog_client::{Client, proto};
 
 use super::Target;
-use super::args::{HistoryArguments, ReadArguments, RestartArguments};
+use super::args::{HistoryArguments, ReadArguments, RestartArguments, most_in_a_batch};
 use super::figures::{Figures, median};
 use super::observe::Usages;
 use super::payload::Payloads;
@@ -57,7 +57,7 @@ pub async fn read(target: &Target, bench: &ReadArguments) -> Result<Report, Fail
         usages.add_to(&mut figures);
         report.runs.push(RunReport {
             figures,
-            nodes: usages.nodes_json(&target.observer),
+            nodes: usages.nodes(&target.observer),
             ..RunReport::default()
         });
     }
@@ -120,10 +120,11 @@ pub async fn restart(target: &mut Target, bench: &RestartArguments) -> Result<Re
 async fn fill(target: &Target, history: &HistoryArguments) -> Result<u64, Failure> {
     let (hunts, _) = target.create_hunts(1, 0).await?;
     let client = target.client()?;
-    let payloads = Payloads::new(hunts, 0, FILL_BATCH, history.event_bytes, None);
-    let requests = history.events.div_ceil(FILL_BATCH.into());
+    let batch = most_in_a_batch(history.event_bytes).min(FILL_BATCH);
+    let payloads = Payloads::new(hunts, 0, batch, history.event_bytes, None);
+    let requests = history.events.div_ceil(batch.into());
     let next = AtomicU64::new(0);
-    let bar = progress::bar(requests * u64::from(FILL_BATCH), "fill");
+    let bar = progress::bar(requests * u64::from(batch), "fill");
     let mut producers = Vec::new();
     for session in 0..FILL_SESSIONS {
         let name = format!("{}-fill-{session}", target.name);
@@ -138,10 +139,10 @@ async fn fill(target: &Target, history: &HistoryArguments) -> Result<u64, Failur
             }
             let events = payloads.batch(request, session, Duration::ZERO);
             producers[session].append_batch(events).await?.await?;
-            bar.inc(FILL_BATCH.into());
+            bar.inc(batch.into());
         }
     });
     try_join_all(callers).await?;
     bar.finish_and_clear();
-    Ok(requests * u64::from(FILL_BATCH))
+    Ok(requests * u64::from(batch))
 }

@@ -65,19 +65,22 @@ impl Target {
             Some(nodes) => Some(Spawned::start(nodes, common).await?),
             None => None,
         };
-        let (endpoints, admin) = match &spawned {
-            Some(cluster) => (cluster.endpoints(), cluster.admin_addresses()),
+        let (endpoints, observer) = match &spawned {
+            Some(cluster) => {
+                let observer = Observer::of_all(cluster.admin_addresses()).await?;
+                (cluster.endpoints(), observer)
+            }
             None if common.metrics.is_empty() => {
                 let admin = usual_admin_addresses(&endpoints, &options).await?;
-                (endpoints, admin)
+                (endpoints, Observer::of_those_that_answer(admin).await)
             }
-            None => (endpoints, common.metrics.clone()),
+            None => (endpoints, Observer::of_all(common.metrics.clone()).await?),
         };
         Ok(Self {
             spawned,
             endpoints,
             options,
-            observer: Observer::new(admin).await,
+            observer,
             name: format!("bench-{:08x}", rand::random::<u32>()),
         })
     }

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use procfs::process::Process;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::exposition::Exposition;
 use super::figures::Figures;
+use crate::failure::Failure;
 
 /// Where the nodes' metrics are.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Usage {
 impl Observer {
     /// Observes those of these admin addresses that answer; the others are
     /// named on standard error.
-    pub async fn new(addresses: Vec<String>) -> Self {
+    pub async fn of_those_that_answer(addresses: Vec<String>) -> Self {
         let answers = join_all(addresses.iter().map(|a| Exposition::fetch(a))).await;
         let mut answering = Vec::new();
         for (address, answer) in addresses.iter().zip(answers) {
@@ -57,6 +58,19 @@ impl Observer {
         Self {
             addresses: answering,
         }
+    }
+
+    /// Observes all of these admin addresses.
+    ///
+    /// # Errors
+    /// When one does not answer.
+    pub async fn of_all(addresses: Vec<String>) -> Result<Self, Failure> {
+        try_join_all(addresses.iter().map(|a| Exposition::fetch(a)))
+            .await
+            .map_err(|error| {
+                Failure::Unavailable(format!("what the nodes use can not be measured: {error}"))
+            })?;
+        Ok(Self { addresses })
     }
 
     /// Asks all. Without a node that does not answer now, there is nothing to
@@ -179,22 +193,43 @@ impl Usages<'_> {
     }
 
     /// What each node used.
-    pub fn nodes_json(&self, observer: &Observer) -> Value {
+    pub fn nodes(&self, observer: &Observer) -> Vec<NodeUsage> {
         let nodes = self.pairs().zip(&observer.addresses);
         let nodes = nodes.map(|((before, after), address)| {
             let added = after.since(before);
-            json!({
-                "metrics": address,
-                "cpu_seconds": added.value(CPU),
-                "memory_bytes": after.value(RESIDENT),
-                "memory_peak_bytes": after.value(RESIDENT_PEAK),
-                "written_bytes": added.value(WRITTEN),
-                "events": added.value("huntlog_events_accepted_total"),
-                "leads": after.value("huntlog_is_leader") > 0.0,
-            })
+            let cpu_seconds = added.value(CPU);
+            NodeUsage {
+                metrics: address.clone(),
+                leads: after.value("huntlog_is_leader") > 0.0,
+                cpu_seconds,
+                cpu_seconds_per_million: (self.events > 0)
+                    .then(|| cpu_seconds / self.events as f64 * 1e6),
+                memory_bytes: after.value(RESIDENT),
+                memory_peak_bytes: after.value(RESIDENT_PEAK),
+                written_bytes: added.value(WRITTEN),
+                events: added.value("huntlog_events_accepted_total"),
+            }
         });
-        Value::Array(nodes.collect())
+        nodes.collect()
     }
+}
+
+/// What a node used while it was under load.
+#[derive(Debug, Serialize)]
+pub struct NodeUsage {
+    /// Its admin address.
+    pub metrics: String,
+    /// Whether it led in the end.
+    pub leads: bool,
+    pub cpu_seconds: f64,
+    /// Of events of the load.
+    pub cpu_seconds_per_million: Option<f64>,
+    pub memory_bytes: f64,
+    /// The most there ever was.
+    pub memory_peak_bytes: f64,
+    pub written_bytes: f64,
+    /// Events that it applied and accepted.
+    pub events: f64,
 }
 
 const CPU: &str = "process_cpu_seconds_total";

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::assertion::Assertions;
 use super::check::Findings;
 use super::figures::{Figures, Kind, Unit, summarise};
+use super::observe::NodeUsage;
 use super::recorder::Interval;
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -18,7 +19,7 @@ pub struct RunReport {
     /// Appends that failed, by kind.
     pub errors: BTreeMap<String, u64>,
     /// What each node used.
-    pub nodes: Value,
+    pub nodes: Vec<NodeUsage>,
     /// Second by second, if that was asked for.
     pub timeline: Vec<Interval>,
 }
@@ -92,6 +93,22 @@ impl Report {
             output::table(&["FIGURE", "MEDIAN#", "LEAST#", "MOST#", ""], rows)?;
         } else {
             output::table(&["FIGURE", "VALUE#", ""], rows)?;
+        }
+        if let Some(last) = self.runs.last()
+            && !last.nodes.is_empty()
+        {
+            let rows = last.nodes.iter().map(|node| {
+                let cpu = node.cpu_seconds_per_million;
+                vec![
+                    node.metrics.clone(),
+                    if node.leads { "leader" } else { "" }.to_owned(),
+                    cpu.map_or_else(String::new, |seconds| Unit::Seconds.show(seconds)),
+                    Unit::Bytes.show(node.memory_bytes),
+                    Unit::Bytes.show(node.memory_peak_bytes),
+                ]
+            });
+            output::line("node by node, in the last run:")?;
+            output::table(&["NODE", "", "CPU#", "MEMORY#", "MEMORY PEAK#"], rows)?;
         }
         for (number, run) in (1..).zip(&self.runs) {
             for (kind, count) in &run.errors {

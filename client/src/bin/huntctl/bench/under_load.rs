@@ -134,7 +134,7 @@ impl UnderLoad<'_> {
         Ok(RunReport {
             figures,
             errors: tally.errors,
-            nodes: usages.nodes_json(&self.target.observer),
+            nodes: usages.nodes(&self.target.observer),
             timeline,
         })
     }

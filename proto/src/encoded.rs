@@ -106,7 +106,10 @@ impl Message for Page {
             return self.head.merge_field(tag, wire_type, buf, ctx);
         }
         let mut event = Bytes::new();
-        encoding::bytes::merge(wire_type, &mut event, buf, ctx)?;
+        encoding::bytes::merge(wire_type, &mut event, buf, ctx).map_err(|mut error| {
+            error.push("Page", "events");
+            error
+        })?;
         self.events.add(|out| out.extend_from_slice(&event));
         Ok(())
     }

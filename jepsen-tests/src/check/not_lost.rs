@@ -71,8 +71,9 @@ fn in_drained_subscription(
     violations: &mut Vec<Violation>,
     insufficient: &mut Vec<String>,
 ) {
-    // Subscriptions are silent where nothing was acknowledged.
-    if key.acknowledgements().next().is_none() {
+    // Where nothing is known to have been applied, there is nothing to deliver.
+    let shown = key.seen.iter().any(|seen| !seen.entries.is_empty());
+    if !shown && key.acknowledgements().next().is_none() {
         return;
     }
     let Some((sub, polls)) = furthest_subscription(key) else {
@@ -239,6 +240,17 @@ mod tests {
                 .any(|what| what.contains("subscription")),
             "{:?}",
             judgement.insufficient
+        );
+    }
+
+    #[test]
+    fn what_is_shown_needs_a_subscription_whoever_was_told_of_it() {
+        assert_insufficient(
+            "0 > append h p0 1 17
+             0 info append h p0 1 17
+             1 > read h 0
+             1 ok read h 0 = 0:17",
+            "no subscription to h",
         );
     }
 

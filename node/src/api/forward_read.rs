@@ -100,7 +100,8 @@ where
 }
 
 async fn pass_on(pages: &mut Streaming<Page>, delivery: &Delivery) -> Result<(), Status> {
-    while let Some(page) = pages.message().await? {
+    while let Some(mut page) = pages.message().await? {
+        page.events = page.events.take();
         let size_bytes = page.encoded_len();
         match delivery.send(page, size_bytes, None).await {
             Ok(()) => {}

@@ -108,7 +108,10 @@ impl Report {
                 ]
             });
             output::line("node by node, in the last run:")?;
-            output::table(&["NODE", "", "CPU#", "MEMORY#", "MEMORY PEAK#"], rows)?;
+            output::table(
+                &["NODE", "", "CPU PER MILLION#", "MEMORY#", "MEMORY PEAK#"],
+                rows,
+            )?;
         }
         for (number, run) in (1..).zip(&self.runs) {
             for (kind, count) in &run.errors {

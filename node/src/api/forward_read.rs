@@ -101,6 +101,7 @@ where
 
 async fn pass_on(pages: &mut Streaming<Page>, delivery: &Delivery) -> Result<(), Status> {
     while let Some(mut page) = pages.message().await? {
+        // It grew while it was decoded; what is queued counts by its size.
         page.events = page.events.take();
         let size_bytes = page.encoded_len();
         match delivery.send(page, size_bytes, None).await {

@@ -606,6 +606,40 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn connections_to_nodes_that_are_members_no_more_are_closed() {
+        let cluster = Cluster::new(["a:1"], ClientOptions::default()).expect("one endpoint");
+        let status = |member: &str| GetStatusResponse {
+            partitions: vec![PartitionStatus {
+                ready: true,
+                role: Role::Leader.into(),
+                members: vec![Member {
+                    client_address: member.to_owned(),
+                    ..Member::default()
+                }],
+                ..PartitionStatus::default()
+            }],
+            ..GetStatusResponse::default()
+        };
+        let connect = |address: &str| {
+            cluster.attempt(&address.into(), Duration::from_secs(1));
+            let channels = cluster.channels.lock().expect("nothing has panicked");
+            let mut addresses: Vec<_> = channels.keys().map(|key| key.to_string()).collect();
+            addresses.sort_unstable();
+            addresses
+        };
+        connect("a:1");
+        cluster
+            .learn_members("a:1", status("b:1"))
+            .expect("a leader");
+        assert_eq!(connect("b:1"), ["a:1", "b:1"]);
+        cluster
+            .learn_members("b:1", status("c:1"))
+            .expect("a leader");
+        // What the client was made with stays.
+        assert_eq!(connect("c:1"), ["a:1", "c:1"]);
+    }
+
     #[test]
     fn most_voters_have_answered_whoever_else_is_known() {
         let view = |term: u64, voters: &[&str]| PartitionStatus {

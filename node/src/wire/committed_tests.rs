@@ -251,6 +251,26 @@ fn outcomes_name_every_effect_and_reason() {
     );
 }
 
+/// What a page had before stays what it is when an event can not be read.
+#[test]
+fn a_damaged_definition_adds_nothing() {
+    let played = play(whole_hunt());
+    let mut entry = played.entry.to_vec();
+    let title = entry.windows(6).position(|bytes| bytes == b"Spring");
+    // No text in UTF-8 begins with it.
+    entry[title.expect("the title stands in the log as it is")] = 0xFF;
+    let mut page = Page::default();
+    let mut results = Vec::new();
+    for event in events(&entry, &played.record).expect("the entry's frame is whole") {
+        let event = event.expect("the events around the title are whole");
+        let before = page.events.clone();
+        let result = encode_committed(0, 2, &event, &mut page.events);
+        assert_eq!(result.is_err(), page.events == before);
+        results.push(result.is_ok());
+    }
+    assert_eq!(results[..2], [false, true]);
+}
+
 /// I5: what readers see is what was sent, at the offsets that were answered.
 #[test]
 fn readers_see_the_accepted_events_as_they_were_sent() {

@@ -78,7 +78,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Writes the configurations of `count` nodes, and starts none. `extra` is
-    /// appended to each.
+    /// appended to each; without timers in it they have [patient ones](with_timers).
     ///
     /// # Errors
     /// When the files can not be written.
@@ -86,12 +86,13 @@ impl Cluster {
         let dir = TempDir::with_prefix("huntlog-test-")
             .map_err(|source| ProcessError::io("making a temporary directory", source))?;
         let specs = specs(dir.path(), count);
-        let mut cluster = Self::prepare_at(dir.path(), specs, extra)?;
+        let mut cluster = Self::prepare_at(dir.path(), specs, &with_timers(extra))?;
         cluster._temporary = Some(dir);
         Ok(cluster)
     }
 
-    /// The same with these nodes, whose files are under `dir` and stay there.
+    /// The same with these nodes, whose files are under `dir` and stay there, and whose
+    /// timers are the defaults unless `extra` has others.
     ///
     /// # Errors
     /// When the files can not be written.
@@ -166,15 +167,16 @@ impl Cluster {
     }
 
     /// Writes the configuration of one more node, which waits to be given a
-    /// cluster, and does not start it.
+    /// cluster, and does not start it. `extra` is as in [`Self::prepare`].
     ///
     /// # Errors
     /// When the files can not be written.
     pub fn prepare_node(&mut self, id: u64, extra: &str) -> Result<&NodeSpec, ClusterError> {
-        self.prepare_spec(spec(&self.dir, id), extra)
+        self.prepare_spec(spec(&self.dir, id), &with_timers(extra))
     }
 
-    /// The same of a node of which more than the id is given.
+    /// The same of a node of which more than the id is given, and whose timers are the
+    /// defaults unless `extra` has others.
     ///
     /// # Errors
     /// When the files can not be written.
@@ -442,6 +444,17 @@ fn ports_free(spec: &NodeSpec) -> Result<(), ClusterError> {
         })?;
     }
     Ok(())
+}
+
+/// `extra` with timers for tests: several clusters of unoptimised nodes share the cores
+/// there, and a node that gets none for a while is not to be taken for dead.
+fn with_timers(extra: &str) -> String {
+    const PATIENT: &str =
+        "[raft]\nheartbeat_ms = 50\nelection_min_ms = 150\nelection_max_ms = 300\n";
+    match extra.contains("[raft]") {
+        true => extra.to_owned(),
+        false => format!("{extra}\n{PATIENT}"),
+    }
 }
 
 fn write_files(spec: &NodeSpec, members: &[NodeSpec], extra: &str) -> Result<(), ClusterError> {

@@ -443,6 +443,7 @@ impl Cluster {
         let deadline = self.now() + timeout;
         let mut backoff = self.backoff();
         let mut attempts = 0;
+        let mut last_reason = None;
         loop {
             attempts += 1;
             let remaining = deadline.saturating_sub(self.now());
@@ -478,6 +479,11 @@ impl Cluster {
             }
             let delay = backoff.next(refusal.retry_after);
             if self.now() + delay >= deadline {
+                // The deadline may just have cut the last attempt off.
+                if let Some(reason) = last_reason.filter(|_| !refusal.has_reason()) {
+                    let before = format!("; an attempt before it was answered: {reason}");
+                    refusal.message.push_str(&before);
+                }
                 return Err(CallError::Unavailable {
                     timeout,
                     attempts,
@@ -485,6 +491,9 @@ impl Cluster {
                 });
             }
             tracing::debug!(node = %address, %refusal, ?delay, attempts, "a call goes again");
+            if refusal.has_reason() {
+                last_reason = Some(refusal);
+            }
             tokio::time::sleep(delay).await;
         }
     }
@@ -493,7 +502,7 @@ impl Cluster {
     pub(crate) fn judge_failure(&self, address: &str, refusal: &Refusal) {
         if refusal.reason == Reason::WrongCluster {
             // It is known as such already, and says nothing of this cluster.
-        } else if refusal.reason.as_str().is_empty() && refusal.code == Code::Unavailable {
+        } else if !refusal.has_reason() && refusal.code == Code::Unavailable {
             self.failed(address);
         } else if is_transient(refusal) {
             self.note_refusal(address, refusal);
@@ -571,6 +580,7 @@ fn most_voters_answered(views: &[(Arc<str>, PartitionStatus)]) -> bool {
 #[cfg(test)]
 mod tests {
     use huntlog_proto::v1::Member;
+    use tonic_types::{ErrorDetails, StatusExt as _};
 
     use super::*;
 
@@ -638,6 +648,31 @@ mod tests {
             .expect("a leader");
         // What the client was made with stays.
         assert_eq!(connect("c:1"), ["a:1", "c:1"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_node_said_is_told_though_the_last_attempt_was_cut_off() {
+        let cluster = Cluster::new(["a:1"], ClientOptions::default()).expect("one endpoint");
+        cluster.id.set("known".to_owned()).expect("not yet set");
+        let attempts = AtomicU64::new(0);
+        let error = cluster
+            .call(Duration::from_millis(200), Repeat::Idempotent, async |_| {
+                if attempts.fetch_add(1, Ordering::Relaxed) > 0 {
+                    std::future::pending::<()>().await;
+                }
+                let details = ErrorDetails::with_error_info("NO_LEADER", "", []);
+                let refused = Status::with_error_details(Code::Unavailable, "none yet", details);
+                Err::<Response<()>, _>(refused)
+            })
+            .await
+            .expect_err("there is no time for more");
+        assert!(
+            matches!(error, CallError::Unavailable { attempts: 2, .. }),
+            "{error}"
+        );
+        for words in ["did not answer in time", "NO_LEADER: none yet"] {
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -126,14 +126,19 @@ impl Refusal {
     pub fn number(&self, key: &str) -> Option<u64> {
         self.metadata.get(key)?.parse().ok()
     }
+
+    /// Whether a node has said it, rather than the connection to it.
+    pub(crate) fn has_reason(&self) -> bool {
+        !self.reason.as_str().is_empty()
+    }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.reason.as_str().is_empty() {
-            write!(f, "{:?}: {}", self.code, self.message)?;
-        } else {
+        if self.has_reason() {
             write!(f, "{}: {}", self.reason, self.message)?;
+        } else {
+            write!(f, "{:?}: {}", self.code, self.message)?;
         }
         // The message spells out the first few itself.
         let told = |fault: &str| self.message.contains(fault);

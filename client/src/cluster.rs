@@ -475,15 +475,12 @@ impl Cluster {
             let repeatable =
                 repeat == Repeat::Idempotent || refusal.disposition == Disposition::NotApplied;
             if !is_transient(&refusal) || !repeatable || self.is_final(&refusal) {
+                let refusal = after(last_reason.as_ref(), refusal);
                 return Err(CallError::Refused(Arc::new(refusal)));
             }
             let delay = backoff.next(refusal.retry_after);
             if self.now() + delay >= deadline {
-                // The deadline may just have cut the last attempt off.
-                if let Some(reason) = last_reason.filter(|_| !refusal.has_reason()) {
-                    let before = format!("; an attempt before it was answered: {reason}");
-                    refusal.message.push_str(&before);
-                }
+                let refusal = after(last_reason.as_ref(), refusal);
                 return Err(CallError::Unavailable {
                     timeout,
                     attempts,
@@ -491,7 +488,7 @@ impl Cluster {
                 });
             }
             tracing::debug!(node = %address, %refusal, ?delay, attempts, "a call goes again");
-            if refusal.has_reason() {
+            if refusal.has_reason() && refusal.reason != Reason::WrongCluster {
                 last_reason = Some(refusal);
             }
             tokio::time::sleep(delay).await;
@@ -518,6 +515,16 @@ impl Cluster {
             self.next_seed(),
         )
     }
+}
+
+/// The last attempt's refusal. The deadline may just have cut that attempt off; then the
+/// one `before` it says more.
+fn after(before: Option<&Refusal>, mut refusal: Refusal) -> Refusal {
+    if let Some(before) = before.filter(|_| !refusal.has_reason()) {
+        let words = format!("; an attempt before it was answered: {before}");
+        refusal.message.push_str(&words);
+    }
+    refusal
 }
 
 /// `host:port`, with or without `http://` before it.
@@ -654,24 +661,30 @@ mod tests {
     async fn what_a_node_said_is_told_though_the_last_attempt_was_cut_off() {
         let cluster = Cluster::new(["a:1"], ClientOptions::default()).expect("one endpoint");
         cluster.id.set("known".to_owned()).expect("not yet set");
-        let attempts = AtomicU64::new(0);
-        let error = cluster
-            .call(Duration::from_millis(200), Repeat::Idempotent, async |_| {
-                if attempts.fetch_add(1, Ordering::Relaxed) > 0 {
-                    std::future::pending::<()>().await;
-                }
-                let details = ErrorDetails::with_error_info("NO_LEADER", "", []);
-                let refused = Status::with_error_details(Code::Unavailable, "none yet", details);
-                Err::<Response<()>, _>(refused)
-            })
-            .await
-            .expect_err("there is no time for more");
-        assert!(
-            matches!(error, CallError::Unavailable { attempts: 2, .. }),
-            "{error}"
-        );
-        for words in ["did not answer in time", "NO_LEADER: none yet"] {
-            assert!(error.to_string().contains(words), "{error}");
+        for repeat in [Repeat::Idempotent, Repeat::OnlyIfNotApplied] {
+            let attempts = AtomicU64::new(0);
+            let error = cluster
+                .call(Duration::from_millis(200), repeat, async |_| {
+                    if attempts.fetch_add(1, Ordering::Relaxed) > 0 {
+                        std::future::pending::<()>().await;
+                    }
+                    let not_applied = [("disposition".to_owned(), "NOT_APPLIED".to_owned())];
+                    let details = ErrorDetails::with_error_info("NO_LEADER", "", not_applied);
+                    let refused =
+                        Status::with_error_details(Code::Unavailable, "none yet", details);
+                    Err::<Response<()>, _>(refused)
+                })
+                .await
+                .expect_err("there is no time for more");
+            for words in ["did not answer in time", "NO_LEADER: none yet"] {
+                assert!(error.to_string().contains(words), "{error}");
+            }
+            let (CallError::Unavailable { last, .. } | CallError::Refused(last)) = error else {
+                panic!("{error}");
+            };
+            // The last attempt may have been applied, whatever became of the first.
+            assert_eq!(last.disposition, Disposition::Unknown);
+            assert_eq!(attempts.into_inner(), 2);
         }
     }
 

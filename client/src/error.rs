@@ -127,7 +127,7 @@ impl Refusal {
         self.metadata.get(key)?.parse().ok()
     }
 
-    /// Whether a node has said it, rather than the connection to it.
+    /// Whether it has a reason: what the transport says has none.
     pub(crate) fn has_reason(&self) -> bool {
         !self.reason.as_str().is_empty()
     }
@@ -301,7 +301,8 @@ pub enum CallError {
         timeout: Duration,
         /// How often it was tried.
         attempts: u32,
-        /// What the last attempt met.
+        /// What the last attempt met. Where that was no node's answer, its message ends
+        /// with the answer to an earlier one, if there was any.
         last: Arc<Refusal>,
     },
     /// A node's answer breaks the contract.

@@ -78,7 +78,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Writes the configurations of `count` nodes, and starts none. `extra` is
-    /// appended to each; without timers in it they have [patient ones](with_timers).
+    /// appended to each; without timers in it they have more patient ones than the defaults.
     ///
     /// # Errors
     /// When the files can not be written.
@@ -447,7 +447,8 @@ fn ports_free(spec: &NodeSpec) -> Result<(), ClusterError> {
 }
 
 /// `extra` with timers for tests: several clusters of unoptimised nodes share the cores
-/// there, and a node that gets none for a while is not to be taken for dead.
+/// there, and a node that gets none for a while is not to be taken for dead. The
+/// defaults are what the runs against real nodes have.
 fn with_timers(extra: &str) -> String {
     const PATIENT: &str =
         "[raft]\nheartbeat_ms = 50\nelection_min_ms = 150\nelection_max_ms = 300\n";

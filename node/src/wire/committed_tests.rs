@@ -260,6 +260,7 @@ fn a_damaged_definition_adds_nothing() {
     // No text in UTF-8 begins with it.
     entry[title.expect("the title stands in the log as it is")] = 0xFF;
     let mut page = Page::default();
+    page.events.add(|out| out.push(7));
     let mut results = Vec::new();
     for event in events(&entry, &played.record).expect("the entry's frame is whole") {
         let event = event.expect("the events around the title are whole");

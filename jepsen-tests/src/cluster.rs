@@ -447,8 +447,8 @@ fn ports_free(spec: &NodeSpec) -> Result<(), ClusterError> {
 }
 
 /// `extra` with timers for tests: several clusters of unoptimised nodes share the cores
-/// there, and a node that gets none for a while is not to be taken for dead. The
-/// defaults are what the runs against real nodes have.
+/// there, and a node that gets none for a while is not to be taken for dead. The runs
+/// of `huntlog-jepsen run` and its matrix have the defaults.
 fn with_timers(extra: &str) -> String {
     const PATIENT: &str =
         "[raft]\nheartbeat_ms = 50\nelection_min_ms = 150\nelection_max_ms = 300\n";

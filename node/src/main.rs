@@ -10,6 +10,12 @@ use huntlog_node::server::{Node, NodeError};
 use huntlog_node::telemetry::{Metrics, init_logs};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Most of what a node allocates is freed by another thread, and out of order, of
+/// which glibc's heap gets slow: `PERFORMANCE.md` has both figures.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How long what still runs in the background may keep the process from ending.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 

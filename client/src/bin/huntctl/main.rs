@@ -29,6 +29,10 @@ use tracing_subscriber::EnvFilter;
 use args::{Arguments, ClusterCommand, Command, MemberCommand, NodeCommand};
 use failure::Failure;
 
+/// The node's: a load of many sessions allocates as a node does.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How long a request may take when `--timeout` does not say.
 const TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::cluster::{Attempt, Cluster, Repeat};
 use crate::error::{CallError, ConfigError};
-use crate::lane::{Control, Lane, LaneHandle};
+use crate::lane::{CongestionWindow, Control, Lane, LaneHandle};
 use crate::options::{ClientOptions, SessionOptions};
 use crate::producer::Producer;
 use crate::reader::Reader;
@@ -38,8 +38,9 @@ impl Client {
         options: ClientOptions,
     ) -> Result<Self, ConfigError> {
         let cluster = Arc::new(Cluster::new(endpoints, options)?);
+        let window = Arc::new(CongestionWindow::new(cluster.options.connections));
         let lanes = (0..cluster.options.connections)
-            .map(|_| Lane::spawn(Arc::clone(&cluster)))
+            .map(|_| Lane::spawn(Arc::clone(&cluster), Arc::clone(&window)))
             .collect();
         if cluster.options.follow_leader {
             tokio::spawn(Cluster::follow_members(Arc::downgrade(&cluster)));

@@ -25,7 +25,9 @@
 //!   session are under way at once, and thousands of sessions share one
 //!   connection.
 //! - **Bounds.** What is submitted and not resolved is bounded in bytes;
-//!   appending waits at the bound. Everything else is in [`limits`].
+//!   appending waits at the bound. When the cluster refuses for want of room, a
+//!   client has less under way, and finds out by and by how much there is room for
+//!   (`lane/congestion.rs`). Everything else is in [`limits`].
 //! - **Finding the leader**, and reads and subscriptions that go on at another
 //!   node where one breaks off.
 

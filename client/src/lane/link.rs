@@ -90,12 +90,13 @@ impl Lane {
         self.gate = Gate::Probing(now);
         self.in_flight = 0;
         self.in_flight_bytes = 0;
+        self.window.stream_lost();
         let ids: Vec<SlotId> = self
             .slots
             .iter_mut()
             .filter(|(_, slot)| slot.sequencer.pending() > 0)
             .map(|(id, slot)| {
-                slot.sent_bytes.clear();
+                slot.sent.clear();
                 slot.sequencer.stream_lost();
                 *id
             })
@@ -154,7 +155,7 @@ impl Lane {
     /// How many batches may be in flight now.
     pub(super) fn allowance(&self) -> usize {
         match self.gate {
-            Gate::Open => usize::MAX,
+            Gate::Open => self.window.limit(),
             Gate::Probing(until) if until <= self.cluster.now() => 1,
             Gate::Probing(_) => 0,
         }

@@ -2,12 +2,14 @@
 //! batches into one append stream, and hands the answers back. All state is
 //! this task's own; producers talk to it over channels.
 
+mod congestion;
 mod link;
 mod slot;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -20,8 +22,10 @@ use crate::cluster::{Cluster, Repeat};
 use crate::error::{CallError, Cause};
 use crate::limits;
 use crate::sequencer::{Advice, Moment};
-use crate::status::{handling, refusal_of_failure};
+use crate::status::{Handling, handling, refusal_of_failure};
 
+pub(crate) use congestion::CongestionWindow;
+use congestion::LaneWindow;
 use link::{Gate, Link};
 use slot::Slot;
 pub(crate) use slot::{Callers, Command, Control, EncodedEvent, Opened, Payload, SlotId, Work};
@@ -52,6 +56,7 @@ pub(crate) struct Lane {
     link: Option<Link>,
     reconnect_at: Moment,
     gate: Gate,
+    window: LaneWindow,
     backoff: Backoff,
     in_flight: usize,
     in_flight_bytes: usize,
@@ -67,7 +72,7 @@ pub(crate) struct Lane {
 const BURST: usize = 256;
 
 impl Lane {
-    pub(crate) fn spawn(cluster: Arc<Cluster>) -> LaneHandle {
+    pub(crate) fn spawn(cluster: Arc<Cluster>, window: Arc<CongestionWindow>) -> LaneHandle {
         let (control_sender, control) = mpsc::unbounded_channel();
         let (command_sender, commands) = mpsc::channel(limits::COMMAND_QUEUE);
         let backoff = cluster.backoff();
@@ -85,6 +90,7 @@ impl Lane {
             link: None,
             reconnect_at: Moment::ZERO,
             gate: Gate::Open,
+            window: LaneWindow::new(window),
             backoff,
             in_flight: 0,
             in_flight_bytes: 0,
@@ -275,24 +281,31 @@ impl Lane {
                 return;
             }
         };
+        let now = self.cluster.now();
+        let mut round_trip = Duration::ZERO;
         if epoch == slot.sequencer.epoch()
-            && let Some(bytes) = slot.sent_bytes.pop_front()
+            && let Some(sent) = slot.sent.pop_front()
         {
             self.in_flight -= 1;
-            self.in_flight_bytes -= bytes;
+            self.in_flight_bytes -= sent.bytes;
+            round_trip = now - sent.at;
         }
         if let Some(link) = self.link.as_mut() {
             link.useful = true;
         }
         let refused_as = result.as_ref().err().map(handling);
-        let now = self.cluster.now();
         self.trusted_until = now + limits::STREAM_DOUBT;
         let advice = slot.sequencer.answered(epoch, sequence, result, now);
         tracing::trace!(session = %slot.name, sequence, ?refused_as, "batch answered");
-        if refused_as.is_none() {
-            self.gate = Gate::Open;
-            self.backoff.reset();
-            self.hops = 0;
+        match refused_as {
+            None => {
+                self.gate = Gate::Open;
+                self.window.acknowledged(self.in_flight, round_trip);
+                self.backoff.reset();
+                self.hops = 0;
+            }
+            Some(Handling::Overloaded) => self.window.refused(self.in_flight),
+            Some(_) => self.window.answered(),
         }
         match advice {
             Advice::Continue => {}

@@ -104,6 +104,13 @@ struct Gathering {
     due: Moment,
 }
 
+/// A batch in flight.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) bytes: usize,
+    pub(super) at: Moment,
+}
+
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) name: Arc<str>,
@@ -118,8 +125,8 @@ pub(super) struct Slot {
     /// Who waits for the first opening.
     pub(super) reply: Option<OpenReply>,
     gathering: Option<Gathering>,
-    /// Sizes of what is in flight, in the order sent.
-    pub(super) sent_bytes: VecDeque<usize>,
+    /// What is in flight, in the order sent.
+    pub(super) sent: VecDeque<Sent>,
     /// Commands taken so far.
     taken: u64,
     /// After how many commands the slot is to go, once its producer is gone.
@@ -154,7 +161,7 @@ impl Slot {
             nonce: None,
             reply: Some(reply),
             gathering: None,
-            sent_bytes: VecDeque::new(),
+            sent: VecDeque::new(),
             taken: 0,
             closing: None,
             flushes: Vec::new(),
@@ -270,7 +277,7 @@ impl Slot {
             &out.payload.body,
         );
         let bytes = request.batch.len();
-        self.sent_bytes.push_back(bytes);
+        self.sent.push_back(Sent { bytes, at: now });
         Some((request, bytes))
     }
 

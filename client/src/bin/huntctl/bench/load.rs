@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
-use huntlog_client::{Client, Producer};
+use huntlog_client::{Appended, Client, Producer, Ticket};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::args::LoadArguments;
@@ -140,8 +141,11 @@ async fn call_in_turn(producers: Arc<[Producer]>, session: usize, run: Arc<LoadR
     }
 }
 
+/// A request that is submitted, and when it was due.
+type Submitted = (Instant, Ticket<Appended>);
+
 /// The thread of an open loop: hands each request over when it is due, to the
-/// sessions in turn, and leaves the waiting to tasks.
+/// sessions in turn, and leaves the waiting to a task of each session.
 fn submit_on_time(
     runtime: &Handle,
     producers: &Arc<[Producer]>,
@@ -149,7 +153,14 @@ fn submit_on_time(
     schedule: Schedule,
     stop: &AtomicBool,
 ) -> JoinSet<()> {
-    let mut answers = JoinSet::new();
+    let mut waiting = JoinSet::new();
+    let submitted: Vec<_> = (0..producers.len())
+        .map(|session| {
+            let (sender, submitted) = mpsc::unbounded_channel();
+            waiting.spawn_on(await_in_turn(submitted, session, Arc::clone(run)), runtime);
+            sender
+        })
+        .collect();
     for request in 0.. {
         let due = schedule.due(request);
         if due >= run.window.end || stop.load(Ordering::Relaxed) {
@@ -166,18 +177,23 @@ fn submit_on_time(
         // Waits while the library's buffer is full; the next are then late, and
         // their times say so.
         match runtime.block_on(producers[session].append_batch(events)) {
-            Ok(ticket) => {
-                let run = Arc::clone(run);
-                let answer = async move {
-                    let result = ticket.await;
-                    run.recorder.answered(session, due, &result);
-                };
-                answers.spawn_on(answer, runtime);
-            }
+            // The task only ends after this, unless it has failed, which shows when
+            // it is joined.
+            Ok(ticket) => drop(submitted[session].send((due, ticket))),
             Err(error) => run.recorder.answered(session, due, &Err(error)),
         }
-        // Those that are through are not kept.
-        while answers.try_join_next().is_some() {}
     }
-    answers
+    waiting
+}
+
+/// Waits for the answers of a session in the order of its requests, in which they
+/// come: a task for each request would cost more than the request.
+async fn await_in_turn(
+    mut submitted: mpsc::UnboundedReceiver<Submitted>,
+    session: usize,
+    run: Arc<LoadRun>,
+) {
+    while let Some((due, ticket)) = submitted.recv().await {
+        run.recorder.answered(session, due, &ticket.await);
+    }
 }

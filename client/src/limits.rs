@@ -24,14 +24,14 @@ pub const NAME_BYTES: usize = 128;
 pub const IN_FLIGHT_BYTES_PER_CONNECTION: usize = 6 << 20;
 
 /// Batches that a connection may have under way at first. Twice as many with each
-/// round trip, until the cluster refuses one for want of room, or its answers take
-/// [`SLOW_START_ROUND_TRIP_MAX`].
+/// round trip, until the cluster refuses one for want of room, or an answer takes
+/// [`SLOW_START_DELAY_MAX`] longer than the fastest.
 pub const INITIAL_WINDOW_BATCHES: usize = 256;
 
-/// When answers take this long, what is sent waits already; twice as much would wait
-/// for longer (as in HyStart, RFC 9406). From then on one batch more is tried with
-/// each round trip.
-pub const SLOW_START_ROUND_TRIP_MAX: Duration = Duration::from_millis(100);
+/// When answers take so much longer, what is sent waits already; twice as much would
+/// wait for longer (the thought of HyStart, RFC 9406). From then on one batch more is
+/// tried with each round trip.
+pub const SLOW_START_DELAY_MAX: Duration = Duration::from_millis(100);
 
 /// Requests handed to the transport of one stream and not yet taken by it.
 pub const STREAM_QUEUE_REQUESTS: usize = 256;

@@ -90,7 +90,6 @@ impl Lane {
         self.gate = Gate::Probing(now);
         self.in_flight = 0;
         self.in_flight_bytes = 0;
-        self.window.stream_lost();
         let ids: Vec<SlotId> = self
             .slots
             .iter_mut()

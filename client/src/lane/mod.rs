@@ -9,7 +9,6 @@ mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -25,7 +24,6 @@ use crate::sequencer::{Advice, Moment};
 use crate::status::{Handling, handling, refusal_of_failure};
 
 pub(crate) use congestion::CongestionWindow;
-use congestion::LaneWindow;
 use link::{Gate, Link};
 use slot::Slot;
 pub(crate) use slot::{Callers, Command, Control, EncodedEvent, Opened, Payload, SlotId, Work};
@@ -56,7 +54,8 @@ pub(crate) struct Lane {
     link: Option<Link>,
     reconnect_at: Moment,
     gate: Gate,
-    window: LaneWindow,
+    /// Of all lanes of this client.
+    window: Arc<CongestionWindow>,
     backoff: Backoff,
     in_flight: usize,
     in_flight_bytes: usize,
@@ -90,7 +89,7 @@ impl Lane {
             link: None,
             reconnect_at: Moment::ZERO,
             gate: Gate::Open,
-            window: LaneWindow::new(window),
+            window,
             backoff,
             in_flight: 0,
             in_flight_bytes: 0,
@@ -282,13 +281,12 @@ impl Lane {
             }
         };
         let now = self.cluster.now();
-        let mut round_trip = Duration::ZERO;
-        if epoch == slot.sequencer.epoch()
-            && let Some(sent) = slot.sent.pop_front()
-        {
+        let sent = (epoch == slot.sequencer.epoch())
+            .then(|| slot.sent.pop_front())
+            .flatten();
+        if let Some(sent) = &sent {
             self.in_flight -= 1;
             self.in_flight_bytes -= sent.bytes;
-            round_trip = now - sent.at;
         }
         if let Some(link) = self.link.as_mut() {
             link.useful = true;
@@ -297,15 +295,15 @@ impl Lane {
         self.trusted_until = now + limits::STREAM_DOUBT;
         let advice = slot.sequencer.answered(epoch, sequence, result, now);
         tracing::trace!(session = %slot.name, sequence, ?refused_as, "batch answered");
-        match refused_as {
-            None => {
-                self.gate = Gate::Open;
-                self.window.acknowledged(self.in_flight, round_trip);
-                self.backoff.reset();
-                self.hops = 0;
-            }
-            Some(Handling::Overloaded) => self.window.refused(self.in_flight),
-            Some(_) => self.window.answered(),
+        if refused_as.is_none() {
+            self.gate = Gate::Open;
+            self.backoff.reset();
+            self.hops = 0;
+        }
+        match (refused_as, sent) {
+            (None, Some(sent)) => self.window.acknowledged(self.in_flight, now - sent.at),
+            (Some(Handling::Overloaded), Some(sent)) => self.window.refused(sent.at, now),
+            _ => {}
         }
         match advice {
             Advice::Continue => {}

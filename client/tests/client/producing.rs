@@ -11,7 +11,7 @@ use huntlog_client::{
 };
 use tonic::Code;
 
-use crate::peer::{Fault, Peers, refuse};
+use crate::peer::{Fault, Peers, failure, refuse};
 
 fn options() -> ClientOptions {
     ClientOptions {
@@ -521,6 +521,55 @@ async fn at_most_a_window_of_batches_is_under_way() {
         ticket.await.expect("acknowledged");
     }
     assert_eq!(peers.state().unanswered_max, 32);
+}
+
+/// I11
+#[tokio::test]
+async fn a_refusal_for_want_of_room_halves_what_a_client_has_under_way() {
+    for (refused, window) in [(false, 256), (true, 128)] {
+        let peers = Peers::start(1);
+        let options = ClientOptions {
+            connections: 1,
+            answer_timeout: PATIENCE,
+            ..options()
+        };
+        let client = Client::connect(peers.addresses(), options).expect("valid");
+        let producer = client.session("first").await.expect("opens");
+        if refused {
+            let full = Fault::Refuse {
+                failure: failure(Code::ResourceExhausted, "OVERLOADED", true),
+                applied: false,
+            };
+            peers.state().faults = [Some(full)].into();
+        }
+        let first = append(&producer, 0).await.expect("acknowledged");
+        assert_eq!(first.attempts, 1 + u32::from(refused));
+
+        peers.state().hold = true;
+        let mut tickets = Vec::new();
+        for session in 0..50 {
+            let name = format!("s-{session}");
+            let producer = client.session(&name).await.expect("opens");
+            for number in 0..20 {
+                let ticket = producer.append_batch(vec![message(number)]).await;
+                tickets.push(ticket.expect("valid"));
+            }
+        }
+        peers
+            .until(|state| state.unanswered_total() == window)
+            .await;
+        client.session("last").await.expect("opens");
+        assert_eq!(peers.state().unanswered_total_max, window);
+        peers.release();
+        for ticket in tickets {
+            ticket.await.expect("acknowledged");
+        }
+        if refused {
+            // One more in a round trip.
+            let most = peers.state().unanswered_total_max;
+            assert!(most <= window + 1_000 / window + 1, "{most}");
+        }
+    }
 }
 
 /// I11

@@ -20,7 +20,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use service::Service;
-pub use state::{Fault, State, Tamper, refuse};
+pub use state::{Fault, State, Tamper, failure, refuse};
 
 pub struct Peers {
     shared: Arc<Shared>,

@@ -107,6 +107,7 @@ impl Service {
         let unanswered = state.unanswered.entry(batch.session.clone()).or_default();
         *unanswered += 1;
         state.unanswered_max = (*unanswered).max(state.unanswered_max);
+        state.unanswered_total_max = state.unanswered_total().max(state.unanswered_total_max);
         let answer = |result| {
             Next::Answer(proto::AppendStreamResponse {
                 session: batch.session.clone(),

@@ -90,6 +90,8 @@ pub struct State {
     /// Appends received and not answered, by session, at most so far.
     pub unanswered: HashMap<String, usize>,
     pub unanswered_max: usize,
+    /// The same of all sessions together.
+    pub unanswered_total_max: usize,
     /// Appends received, by node.
     pub received: HashMap<usize, u64>,
     pub connections: usize,
@@ -111,11 +113,16 @@ impl State {
             tampered: HashMap::new(),
             unanswered: HashMap::new(),
             unanswered_max: 0,
+            unanswered_total_max: 0,
             received: HashMap::new(),
             connections: 0,
             sessions: BTreeMap::new(),
             index: 0,
         }
+    }
+
+    pub fn unanswered_total(&self) -> usize {
+        self.unanswered.values().sum()
     }
 
     pub fn log_index(&self) -> u64 {

@@ -288,7 +288,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let faulty = directory.path().join("node.toml");
         let text = std::fs::read_to_string(&sound).expect("readable");
-        let text = text.replace("heartbeat_ms = 25", "hartbeat_ms = 25");
+        let text = text.replace("heartbeat_ms = 30", "hartbeat_ms = 30");
         let text = text.replace("every_seconds = 600", "every_seconds = \"ten\"");
         std::fs::write(&faulty, text).expect("writes");
         let (status, report) = check(&[&faulty, &sound]);

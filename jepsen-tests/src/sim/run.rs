@@ -191,7 +191,7 @@ fn not_judged(coverage: &Coverage) -> Vec<String> {
 fn timers(random: &mut Random) -> RaftConfig {
     let [heartbeat, election_min, election_max] = match random.one_in(3) {
         true => [50, 150, 300],
-        false => [25, 80, 160],
+        false => [30, 100, 200],
     }
     .map(Duration::from_millis);
     RaftConfig {

@@ -156,7 +156,7 @@ pub static RAFT_HEARTBEAT_MS: Key = key!(
     "raft-heartbeat-ms",
     "HUNTLOG_RAFT__HEARTBEAT_MS",
     TIMER_MS,
-    Some("25"),
+    Some("30"),
     "Milliseconds between the leader's heartbeats"
 );
 
@@ -166,7 +166,7 @@ pub static RAFT_ELECTION_MIN_MS: Key = key!(
     "raft-election-min-ms",
     "HUNTLOG_RAFT__ELECTION_MIN_MS",
     TIMER_MS,
-    Some("80"),
+    Some("100"),
     "A follower stands for election after election_max_ms of silence, the leader's lease, and a random time from this many milliseconds on"
 );
 
@@ -176,7 +176,7 @@ pub static RAFT_ELECTION_MAX_MS: Key = key!(
     "raft-election-max-ms",
     "HUNTLOG_RAFT__ELECTION_MAX_MS",
     TIMER_MS,
-    Some("160"),
+    Some("200"),
     "The longest such time, and the leader's lease, in milliseconds"
 );
 

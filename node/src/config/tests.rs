@@ -100,9 +100,9 @@ fn what_is_not_set_has_its_default() {
     assert_eq!(setting.warnings(), [""; 0]);
     assert_eq!(config.listen.client, "127.0.0.1:7650".parse().expect("one"));
     assert_eq!(config.listen.admin, "127.0.0.1:7652".parse().expect("one"));
-    assert_eq!(config.raft.heartbeat, Duration::from_millis(25));
-    assert_eq!(config.raft.election_min, Duration::from_millis(80));
-    assert_eq!(config.raft.election_max, Duration::from_millis(160));
+    assert_eq!(config.raft.heartbeat, Duration::from_millis(30));
+    assert_eq!(config.raft.election_min, Duration::from_millis(100));
+    assert_eq!(config.raft.election_max, Duration::from_millis(200));
     assert_eq!(config.snapshot.every_bytes, 256 << 20);
     assert_eq!(config.snapshot.every, Duration::from_secs(600));
     assert_eq!(config.retention.max_age, None);
@@ -197,7 +197,7 @@ admin = "127.0.0.1:7651"
 
 [raft]
 heartbeat_ms = 200
-election_max_ms = 80
+election_max_ms = 100
 
 [log]
 level = "verbose"
@@ -217,8 +217,8 @@ format = "jsn"
             "node.toml:11:61: error: cluster.initial_members[2].client_address is node2:7651, as is cluster.initial_members[2].peer_address; each needs its own",
             "node.toml:15:10: error: listen.client must be an IP address and a port such as 127.0.0.1:7650, 0.0.0.0:7650 or [::1]:7650, not \"localhost:7650\"",
             "node.toml:16:9: error: listen.admin and listen.peer are both 127.0.0.1:7651; give each its own port",
-            "node.toml:19:16: error: raft.election_min_ms (80) must be at least twice raft.heartbeat_ms (200), or one late heartbeat starts an election; use 400 or more",
-            "node.toml:20:19: error: raft.election_min_ms (80) must be below raft.election_max_ms (80): the draw between them keeps candidates apart",
+            "node.toml:19:16: error: raft.election_min_ms (100) must be at least twice raft.heartbeat_ms (200), or one late heartbeat starts an election; use 400 or more",
+            "node.toml:20:19: error: raft.election_min_ms (100) must be below raft.election_max_ms (100): the draw between them keeps candidates apart",
             "node.toml:23:9: error: log.level must be error, warn, info, debug, trace, or a filter such as info,openraft=debug, not \"verbose\" (\"verbose\" is no level)",
             "node.toml:24:10: error: log.format must be one of auto, human, json, not \"jsn\"",
         ]
@@ -317,16 +317,16 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
-    let text = "[raft]\nheartbeat_ms = 35\n";
+    let text = "[raft]\nheartbeat_ms = 45\n";
     let heartbeat = |setting: Setting| setting.config().raft.heartbeat.as_millis();
-    assert_eq!(heartbeat(plus("")), 25);
-    assert_eq!(heartbeat(plus(text)), 35);
+    assert_eq!(heartbeat(plus("")), 30);
+    assert_eq!(heartbeat(plus(text)), 45);
     let variable = "HUNTLOG_RAFT__HEARTBEAT_MS";
     assert_eq!(heartbeat(plus(text).variable(variable, "40")), 40);
     let flagged = plus(text)
         .variable(variable, "40")
-        .flag(&schema::RAFT_HEARTBEAT_MS, "38");
-    assert_eq!(heartbeat(flagged), 38);
+        .flag(&schema::RAFT_HEARTBEAT_MS, "50");
+    assert_eq!(heartbeat(flagged), 50);
 }
 
 #[test]
@@ -600,7 +600,7 @@ fn files_of_one_cluster_are_compared() {
     let more = SOUND
         .replace("id = 1\n", "id = 2\n")
         .replace("7671", "7681")
-        + "[listen]\nclient = \"127.0.0.1:7660\"\npeer = \"127.0.0.1:7661\"\n[raft]\nheartbeat_ms = 35\n";
+        + "[listen]\nclient = \"127.0.0.1:7660\"\npeer = \"127.0.0.1:7661\"\n[raft]\nheartbeat_ms = 45\n";
     let files = [
         load(SOUND, "a.toml"),
         load(&other_cluster, "b.toml"),

@@ -48,11 +48,15 @@ fn newest_segment(dir: &Path) -> PathBuf {
     segments(dir).pop().expect("there is one")
 }
 
-fn newest_snapshot(dir: &Path) -> PathBuf {
+fn snapshots(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir.join("snapshots")).expect("there are snapshots");
     let paths = entries.map(|entry| entry.expect("readable").path());
     let snapshots = paths.filter(|path| path.extension().is_some_and(|e| e == "snapshot"));
-    snapshots.max().expect("there is one")
+    snapshots.collect()
+}
+
+fn newest_snapshot(dir: &Path) -> PathBuf {
+    snapshots(dir).into_iter().max().expect("there is one")
 }
 
 fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -107,7 +111,7 @@ const ROWS: &[Row] = &[
     ),
     (
         "a snapshot's state flipped",
-        flip_newest_snapshot,
+        |dir| flip(&newest_snapshot(dir)),
         Runs {
             says: "set aside",
             sound: false,
@@ -253,14 +257,14 @@ const ROWS: &[Row] = &[
 
 /// A cluster with something in it: several segments, a snapshot in the middle.
 async fn cluster_with_history() -> (Cluster, Acknowledged) {
-    let cluster = Cluster::start(3).await.expect("a cluster");
-    let (cluster, acknowledged, _) = with_history(cluster).await;
+    let (cluster, acknowledged, _) = stopped_after_history().await;
     (cluster, acknowledged)
 }
 
-/// Gives a cluster that history, and stops the victim: what was acknowledged, and
-/// the offset at the first of its two snapshots.
-async fn with_history(mut cluster: Cluster) -> (Cluster, Acknowledged, u64) {
+/// That cluster, whose victim is stopped: what was acknowledged, and the offset at
+/// the first of its two snapshots.
+async fn stopped_after_history() -> (Cluster, Acknowledged, u64) {
+    let mut cluster = Cluster::start(3).await.expect("a cluster");
     let mut acknowledged = Acknowledged::new();
     let mut first_snapshot_offset = 0;
     for round in 0..2 {
@@ -349,15 +353,15 @@ async fn inflict_all(
 const ROWS_RELEASED: &[Row] = &[
     (
         "the newest of two snapshots flipped",
-        flip_newest_snapshot,
+        |dir| flip(&newest_snapshot(dir)),
         Runs {
             says: "set aside",
             sound: false,
         },
     ),
     (
-        "the older one flipped too",
-        flip_newest_snapshot,
+        "all snapshots flipped",
+        |dir| snapshots(dir).iter().for_each(|path| flip(path)),
         Refuses(&[".snapshot", "no readable snapshot covers them", REJOIN]),
     ),
     (
@@ -377,8 +381,8 @@ const ROWS_RELEASED: &[Row] = &[
     ),
 ];
 
-fn flip_newest_snapshot(dir: &Path) {
-    change(&newest_snapshot(dir), |bytes| {
+fn flip(path: &Path) {
+    change(path, |bytes| {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
     });
@@ -386,14 +390,13 @@ fn flip_newest_snapshot(dir: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_released_log_survives_one_damaged_snapshot_and_is_refused_without_any() {
-    let mut cluster = Cluster::prepare(3, "").expect("files");
+    let (mut cluster, mut acknowledged, from_offset) = stopped_after_history().await;
+    // Only now: a node with a retention takes snapshots of its own, and these two
+    // are what the log is to rest on.
     let config = cluster.node(VICTIM).spec().config_file();
     change(&config, |bytes| {
         bytes.extend(b"\n[retention]\nmax_age_seconds = 1\n");
     });
-    cluster.start_all().expect("started");
-    cluster.wait_ready().await.expect("a cluster");
-    let (mut cluster, mut acknowledged, from_offset) = with_history(cluster).await;
     acknowledged.retain(|_, offsets| offsets.iter().all(|offset| *offset >= from_offset));
     cluster.node(VICTIM).start().expect("started");
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -47,8 +47,9 @@ fn large_batches(hunts: usize) -> (Fed, impl FnMut() -> Vec<EncodedCommand>) {
     let round = move || {
         sequence += 1;
         let sessions = names.iter().zip(&epochs);
-        let commands = sessions.map(|(name, epoch)| {
-            let events = (0..128).map(|number| report(number % hunts, "player-123"));
+        let commands = sessions.enumerate().map(|(position, (name, epoch))| {
+            let hunt = |number| (position * 128 + number) % hunts;
+            let events = (0..128).map(|number| report(hunt(number), "player-123"));
             encode_batch(&batch(name, *epoch, sequence, events.collect()))
         });
         commands.collect()
@@ -58,7 +59,7 @@ fn large_batches(hunts: usize) -> (Fed, impl FnMut() -> Vec<EncodedCommand>) {
 
 fn apply(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("apply");
-    for hunts in [1, 16] {
+    for hunts in [1, 16, 1_000] {
         let (mut fed, mut round) = large_batches(hunts);
         group.throughput(Throughput::Elements(EVENTS_PER_ENTRY as u64));
         let id = BenchmarkId::new("batches of 128", format!("{hunts} hunt"));
@@ -66,10 +67,10 @@ fn apply(criterion: &mut Criterion) {
             bencher.iter_custom(|rounds| time_apply(&mut fed, rounds, &mut round));
         });
     }
-    for per_entry in [512, 16] {
+    for (sessions, per_entry) in [(10_000, 512), (10_000, 16), (999_999, 512)] {
         let mut fed = Fed::new();
         fed.start_hunts(1);
-        let names = names(10_000);
+        let names = names(sessions);
         let epochs = fed.open(&names);
         let mut sent = 0;
         let mut round = || {
@@ -85,7 +86,7 @@ fn apply(criterion: &mut Criterion) {
             commands
         };
         group.throughput(Throughput::Elements(per_entry as u64));
-        let id = BenchmarkId::new("single events of 10,000 sessions", per_entry);
+        let id = BenchmarkId::new(format!("single events of {sessions} sessions"), per_entry);
         group.bench_function(id, |bencher| {
             bencher.iter_custom(|rounds| time_apply(&mut fed, rounds, &mut round));
         });

@@ -91,11 +91,16 @@ impl<'m, 'e> Application<'m, 'e> {
     }
 
     fn advance_time(&mut self) {
-        let Machine { view, recency, .. } = &mut *self.machine;
+        let Machine {
+            view,
+            session_index,
+            ..
+        } = &mut *self.machine;
         let now_ms = self.entry.stamp_ms().max(view.time_ms);
         let elapsed_ms = now_ms - view.time_ms;
         view.time_ms = now_ms;
-        view.sessions.elapse(elapsed_ms, &view.limits, recency);
+        view.sessions
+            .elapse(elapsed_ms, &view.limits, session_index);
     }
 
     /// Starts and ends what is due, ordered by time and hunt id.
@@ -120,11 +125,16 @@ impl<'m, 'e> Application<'m, 'e> {
     }
 
     fn look_up_hunts(&mut self) {
-        let Machine { view, scratch, .. } = &mut *self.machine;
+        let Machine {
+            view,
+            hunt_names,
+            scratch,
+            ..
+        } = &mut *self.machine;
         self.hunts.reserve_exact(self.entry.hunts().len());
         for id in self.entry.hunts() {
             let mut concerned = Concerned::unknown();
-            if let Some(slot) = view.hunts.slot(id) {
+            if let Some(slot) = hunt_names.find(id, |slot| view.hunts.id(slot)) {
                 let hunt = view.hunts.at(slot);
                 concerned.slot = Some(slot);
                 concerned.revision = hunt.revision;
@@ -160,13 +170,15 @@ impl<'m, 'e> Application<'m, 'e> {
             CommandRef::OpenSession { name, nonce, epoch } => {
                 let Machine {
                     view,
-                    recency,
+                    session_index,
                     scratch,
                     ..
                 } = &mut *self.machine;
                 let index = self.log_id.index;
                 let opening = Opening { name, nonce, epoch };
-                let opening = view.sessions.open(&opening, index, &view.limits, recency);
+                let opening = view
+                    .sessions
+                    .open(&opening, index, &view.limits, session_index);
                 scratch.record.opening(&opening);
                 match opening {
                     Err(refusal) => CommandResult::SessionRefused(refusal),
@@ -185,11 +197,15 @@ impl<'m, 'e> Application<'m, 'e> {
     }
 
     fn batch(&mut self, batch: &BatchRef<'e>, command: &EncodedCommandRef<'e>) -> BatchResult {
-        let Machine { view, recency, .. } = &mut *self.machine;
+        let Machine {
+            view,
+            session_index,
+            ..
+        } = &mut *self.machine;
         let payload_hash = batch.payload_hash();
         let admission = view
             .sessions
-            .admit(batch, payload_hash, &view.limits, recency);
+            .admit(batch, payload_hash, &view.limits, session_index);
         match admission {
             Admission::Apply { slot } => self.apply_batch(batch, command, slot, payload_hash),
             Admission::Refused(refusal) => self.refuse(refusal),
@@ -360,7 +376,12 @@ impl<'m, 'e> Application<'m, 'e> {
     /// Decides about an event of any kind but `Custom`; what follows from it is
     /// left in the scratch.
     fn by_rules(&mut self, index: usize, event: &EventRef<'e>) -> Result<(), RejectReason> {
-        let Machine { view, scratch, .. } = &mut *self.machine;
+        let Machine {
+            view,
+            hunt_names,
+            scratch,
+            ..
+        } = &mut *self.machine;
         let concerned = &mut self.hunts[index];
         let effects = &mut scratch.effects;
         effects.clear();
@@ -377,6 +398,7 @@ impl<'m, 'e> Application<'m, 'e> {
                     return Err(RejectReason::HuntsFull);
                 }
                 let slot = view.hunts.add(Hunt::new(event.hunt.into(), rules));
+                hunt_names.insert(slot, |slot| view.hunts.id(slot));
                 concerned.slot = Some(slot);
                 concerned.follow(view.hunts.at(slot));
                 return Ok(());

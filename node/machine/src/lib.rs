@@ -21,6 +21,7 @@
 //! | `sessions` | exactly-once: sequences, epochs, results, forgetting |
 //! | `outcome`, `effect`, `reject` | what is decided about batches and events |
 //! | `apply`, `machine`, `view` | the fold, and what can be asked of it |
+//! | `names` | a hunt or a session by its name, for the fold |
 //! | `digest` | how replicas find out that they differ |
 //! | `history` | events as readers see them, from entry and record |
 //! | `snapshot` | the whole state as bytes, and back |
@@ -38,6 +39,7 @@ mod hunt;
 pub mod limits;
 mod log;
 mod machine;
+mod names;
 mod outcome;
 mod recorded;
 mod reject;

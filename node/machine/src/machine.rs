@@ -3,7 +3,8 @@
 use crate::apply::Application;
 use crate::codec::record::{RecordHeader, RecordWriter};
 use crate::codec::runs::RunWriter;
-use crate::sessions::Recency;
+use crate::names::Names;
+use crate::sessions::SessionIndex;
 use crate::{Applied, DecodeError, Digest, EntryRef, Limits, LogId, View};
 use bytes::Bytes;
 use std::ops::Deref;
@@ -15,7 +16,8 @@ use thiserror::Error;
 #[derive(Debug)]
 pub struct Machine {
     pub(crate) view: View,
-    pub(crate) recency: Recency,
+    pub(crate) hunt_names: Names,
+    pub(crate) session_index: SessionIndex,
     digests_uncomparable: u64,
     /// Of entries through this log index, 0 for none, the leader's digest is
     /// not compared.
@@ -85,13 +87,14 @@ impl Machine {
     /// An empty machine, before the first log entry.
     #[must_use]
     pub fn new(partition: u32, limits: Limits) -> Self {
-        Self::from_parts(View::new(partition, limits), Recency::default())
+        Self::from_parts(View::new(partition, limits), SessionIndex::default())
     }
 
-    pub(crate) fn from_parts(view: View, recency: Recency) -> Self {
+    pub(crate) fn from_parts(view: View, session_index: SessionIndex) -> Self {
         Self {
+            hunt_names: view.hunts.names(),
             view,
-            recency,
+            session_index,
             digests_uncomparable: 0,
             ignore_digests_through: 0,
             scratch: Scratch::default(),

@@ -1,5 +1,6 @@
 //! The replicated state, and what can be asked of it.
 
+use crate::names::Names;
 use crate::sessions::{SessionInfo, Sessions};
 use crate::{
     Digest, DigestCheck, EntryIndex, Hunt, Limits, LogId, PlayerRef, Scoreboard, ScoreboardRow,
@@ -177,6 +178,16 @@ impl Hunts {
 
     pub(crate) fn at(&self, slot: u32) -> &Hunt {
         &self.slots[slot as usize]
+    }
+
+    pub(crate) fn id(&self, slot: u32) -> &str {
+        &self.at(slot).id
+    }
+
+    /// The slot of each hunt by its id, for whoever asks often.
+    pub(crate) fn names(&self) -> Names {
+        let count = u32::try_from(self.slots.len()).expect("fewer than 2^32 hunts");
+        Names::of(count, |slot| self.id(slot))
     }
 
     /// Changes a hunt, and what the clock has to do with it.

@@ -361,6 +361,11 @@ impl<'a> Body<'a> {
         if let HuntTable::Many(names) = &self.hunts {
             check_distinct(names)?;
         }
+        self.validate_events()
+    }
+
+    /// The same of a batch whose hunts are known to be distinct.
+    pub(crate) fn validate_events(&self) -> Result<(), DecodeError> {
         for event in self.events.clone() {
             if let KindRef::HuntCreated(definition) = event?.kind {
                 definition.decode()?;

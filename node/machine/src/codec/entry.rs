@@ -226,17 +226,25 @@ impl<'a> EntryRef<'a> {
         if self.hunts.len() > 1 {
             check_distinct(&self.hunts)?;
         }
-        for item in self.commands() {
+        // Of each hunt the last command that names it: the entry's names are distinct,
+        // so a command's are if none of them is listed twice.
+        let mut named_by = vec![None; self.hunts.len()];
+        for (number, item) in self.commands().enumerate() {
             let mut listed = item.hunts;
             if let CommandRef::Batch(batch) = item.decode()? {
                 let body = Body::decode(batch.body)?;
                 for index in 0..body.hunts.len() {
-                    let name = listed.next()?.map(|index| self.hunts[index]);
-                    if name != Some(body.hunts.name(index)) {
+                    let Some(global) = listed.next()? else {
+                        return Err(DecodeError::Contradiction { what: "directory" });
+                    };
+                    if self.hunts[global] != body.hunts.name(index) {
                         return Err(DecodeError::Contradiction { what: "directory" });
                     }
+                    if named_by[global].replace(number) == Some(number) {
+                        return Err(DecodeError::Contradiction { what: "hunts" });
+                    }
                 }
-                body.validate()?;
+                body.validate_events()?;
             }
             if listed.next()?.is_some() {
                 return Err(DecodeError::Contradiction { what: "directory" });

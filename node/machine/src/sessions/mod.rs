@@ -6,21 +6,22 @@
 //! been forgotten is unknown, and its batches are refused, never applied as if
 //! they were new (I3).
 //!
-//! A session takes about 190 bytes beside its name (see the test
+//! A session takes at most 200 bytes beside its name (see the test
 //! `a_session_is_small` and the example `session_weight`), and its results beyond
 //! the last one share one budget with those of all others.
 
 mod recency;
 mod results;
 
-pub(crate) use recency::Recency;
 pub(crate) use results::{Queued, ResultQueue, StoredResult};
 
 use crate::codec::batch::BatchRef;
+use crate::names::Names;
 use crate::outcome::Kept;
 use crate::{Limits, Refusal, SessionRefusal};
 use huntlog_planted::{Bug, is_planted, wall_clock_ms};
 use imbl::{OrdMap, Vector};
+use recency::Recency;
 use std::ops::Bound;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
@@ -67,6 +68,13 @@ pub(crate) struct Sessions {
     /// Grows with log time, but by a limited step per entry.
     idle_clock_ms: u64,
     uses: u64,
+}
+
+/// What follows from the sessions, so that views and snapshots do without it.
+#[derive(Debug, Default)]
+pub(crate) struct SessionIndex {
+    names: Names,
+    recency: Recency,
 }
 
 const LISTED: &str = "every listed slot has a session";
@@ -129,26 +137,30 @@ impl Sessions {
         self.slots[slot as usize].as_ref().expect(LISTED)
     }
 
+    fn name(&self, slot: u32) -> &str {
+        &self.session(slot).name
+    }
+
     fn session_mut(&mut self, slot: u32) -> &mut Session {
         self.slots[slot as usize].as_mut().expect(LISTED)
     }
 
     /// Log time has gone on by `elapsed_ms`: forgets who has been idle too
     /// long.
-    pub(crate) fn elapse(&mut self, elapsed_ms: u64, limits: &Limits, recency: &mut Recency) {
+    pub(crate) fn elapse(&mut self, elapsed_ms: u64, limits: &Limits, index: &mut SessionIndex) {
         let step_ms = elapsed_ms.min(limits.idle_step_ms_max);
         self.idle_clock_ms = self.idle_clock_ms.saturating_add(step_ms);
         if is_planted(Bug::ExpiryByWallClock) {
             self.idle_clock_ms = self.idle_clock_ms.max(wall_clock_ms());
         }
         for _ in 0..limits.forgotten_per_entry_max {
-            let Some(oldest) = recency.oldest() else {
+            let Some(oldest) = index.recency.oldest() else {
                 return;
             };
             if self.idle_ms(oldest) < limits.session_idle_ms {
                 return;
             }
-            self.forget(oldest, recency);
+            self.forget(oldest, index);
         }
     }
 
@@ -156,10 +168,11 @@ impl Sessions {
         self.idle_clock_ms - self.session(slot).used_ms
     }
 
-    fn forget(&mut self, slot: u32, recency: &mut Recency) {
+    fn forget(&mut self, slot: u32, index: &mut SessionIndex) {
         let session = self.slots[slot as usize].take().expect(LISTED);
         self.by_name.remove(&session.name);
-        recency.remove(slot);
+        index.names.remove(&session.name, slot);
+        index.recency.remove(slot);
     }
 
     /// Opens a session with the epoch `log_index`.
@@ -168,12 +181,12 @@ impl Sessions {
         opening: &Opening<'_>,
         log_index: u64,
         limits: &Limits,
-        recency: &mut Recency,
+        index: &mut SessionIndex,
     ) -> Result<Opened, SessionRefusal> {
         let Opening { name, epoch, .. } = *opening;
         let nonce = xxh3_128(opening.nonce).to_le_bytes();
-        let slot = match self.by_name.get(name) {
-            Some(&slot) => {
+        let slot = match index.names.find(name, |slot| self.name(slot)) {
+            Some(slot) => {
                 let session = self.session_mut(slot);
                 if session.nonce != nonce {
                     // A higher one comes from a future that a restored backup has
@@ -196,9 +209,9 @@ impl Sessions {
                 }
                 slot
             }
-            None => self.create(name, nonce, log_index, limits, recency)?,
+            None => self.create(name, nonce, log_index, limits, index)?,
         };
-        self.touch(slot, recency);
+        self.touch(slot, index);
         let session = self.session(slot);
         Ok(Opened {
             epoch: session.epoch,
@@ -213,16 +226,17 @@ impl Sessions {
         nonce: [u8; 16],
         log_index: u64,
         limits: &Limits,
-        recency: &mut Recency,
+        index: &mut SessionIndex,
     ) -> Result<u32, SessionRefusal> {
         if self.by_name.len() >= limits.max_sessions as usize {
-            let oldest = recency
+            let oldest = index
+                .recency
                 .oldest()
                 .filter(|&oldest| self.idle_ms(oldest) >= limits.evictable_idle_ms)
                 .ok_or(SessionRefusal::TableFull {
                     max_sessions: limits.max_sessions,
                 })?;
-            self.forget(oldest, recency);
+            self.forget(oldest, index);
         }
         let session = Session {
             name: name.into(),
@@ -240,22 +254,23 @@ impl Sessions {
             newest: 0,
             fresh: true,
         };
-        Ok(self.place(session, recency))
+        Ok(self.place(session, index))
     }
 
-    fn place(&mut self, session: Session, recency: &mut Recency) -> u32 {
-        let slot = recency.add();
+    fn place(&mut self, session: Session, index: &mut SessionIndex) -> u32 {
+        let slot = index.recency.add();
         self.by_name.insert(Arc::clone(&session.name), slot);
         if slot as usize == self.slots.len() {
             self.slots.push_back(Some(session));
         } else {
             self.slots[slot as usize] = Some(session);
         }
+        index.names.insert(slot, |slot| self.name(slot));
         slot
     }
 
-    fn touch(&mut self, slot: u32, recency: &mut Recency) {
-        recency.touch(slot);
+    fn touch(&mut self, slot: u32, index: &mut SessionIndex) {
+        index.recency.touch(slot);
         let (used_ms, used) = (self.idle_clock_ms, self.uses);
         self.uses += 1;
         let session = self.session_mut(slot);
@@ -270,9 +285,9 @@ impl Sessions {
         batch: &BatchRef<'_>,
         payload_hash: u64,
         limits: &Limits,
-        recency: &mut Recency,
+        index: &mut SessionIndex,
     ) -> Admission {
-        let Some(&slot) = self.by_name.get(batch.session) else {
+        let Some(slot) = index.names.find(batch.session, |slot| self.name(slot)) else {
             return Admission::Refused(Refusal::SessionUnknown);
         };
         let session = self.session(slot);
@@ -287,7 +302,7 @@ impl Sessions {
             // another cluster, or from a future that a restored backup has not.
             return Admission::Refused(Refusal::SessionUnknown);
         }
-        self.touch(slot, recency);
+        self.touch(slot, index);
         let session = self.session(slot);
         let next = session.last_sequence + 1;
         if batch.sequence == next || (batch.sequence < next && is_planted(Bug::NoDedup)) {
@@ -383,8 +398,9 @@ impl Sessions {
         mut results: ResultQueue,
         idle_clock_ms: u64,
         uses: u64,
-    ) -> (Self, Recency) {
-        let slots = 0..u32::try_from(sessions.len()).expect("fewer than 2^32 sessions");
+    ) -> (Self, SessionIndex) {
+        let count = u32::try_from(sessions.len()).expect("fewer than 2^32 sessions");
+        let slots = 0..count;
         let mut order: Vec<u32> = slots.clone().collect();
         order.sort_unstable_by_key(|&slot| sessions[slot as usize].used);
         let recency = Recency::of(&order);
@@ -399,7 +415,8 @@ impl Sessions {
             idle_clock_ms,
             uses,
         };
-        (restored, recency)
+        let names = Names::of(count, |slot| restored.name(slot));
+        (restored, SessionIndex { names, recency })
     }
 }
 
@@ -409,11 +426,13 @@ mod tests {
 
     /// I11: at most 200 bytes beside the name. 24 is an entry of
     /// `by_name`, of which about two thirds of the places are taken; 16 are the
-    /// counts before the name; 8 are the links by recency.
+    /// counts before the name; 8 are the links by recency; and a place in the hash
+    /// table, of which at least seven sixteenths are taken, has four and one.
     #[test]
     fn a_session_is_small() {
         let index = 24 * 3 / 2;
-        let bytes = size_of::<Option<Session>>() + index + 16 + 8;
+        let hashed = 5 * 16 / 7;
+        let bytes = size_of::<Option<Session>>() + index + hashed + 16 + 8;
         assert!(bytes <= 200, "{bytes}");
     }
 }

@@ -174,10 +174,10 @@ impl Parts {
         if is_planted(Bug::DedupWipedByRestart) {
             self.sessions.clear();
         }
-        let (sessions, recency) =
+        let (sessions, session_index) =
             Sessions::restore(self.sessions, self.results, self.idle_clock_ms, self.uses);
         self.view.sessions = sessions;
-        Ok(Machine::from_parts(self.view, recency))
+        Ok(Machine::from_parts(self.view, session_index))
     }
 }
 

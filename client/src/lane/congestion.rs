@@ -70,11 +70,12 @@ impl CongestionWindow {
         let mut state = self.state();
         state.round_trip = round_trip;
         state.round_trip_min = state.round_trip_min.min(round_trip);
-        state.slow_start &= round_trip - state.round_trip_min < limits::SLOW_START_DELAY_MAX;
-        // A window that is not used tells nothing of the room beyond it (RFC 7661).
+        // A window that is not used tells nothing of the room beyond it (RFC 7661), nor
+        // does a slow answer then of what others would wait for.
         if ((others + 1) as f64) < state.batches / 2.0 {
             return;
         }
+        state.slow_start &= round_trip - state.round_trip_min < limits::SLOW_START_DELAY_MAX;
         let growth = if state.slow_start {
             1.0
         } else {
@@ -141,12 +142,16 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_not_used_does_not_grow() {
+    fn a_window_that_is_not_used_tells_nothing() {
         let window = CongestionWindow::new(1);
         for _ in 0..10_000 {
             window.acknowledged(100, SHORT);
         }
         assert_eq!(window.limit(), 256);
+        // One slow answer is no full cluster.
+        window.acknowledged(0, LONG);
+        full_round_trip(&window, SHORT);
+        assert_eq!(window.limit(), 512);
     }
 
     #[test]

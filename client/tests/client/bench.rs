@@ -42,7 +42,7 @@ fn name(path: &Path) -> &str {
 
 #[tokio::test]
 async fn what_can_not_be_is_refused_before_anything_runs() {
-    let refusals: [(&[&str], &str); 24] = [
+    let refusals: [(&[&str], &str); 26] = [
         (&["append", "--spawn", "2"], "1, 3 or 5 nodes"),
         (&["append", "--spawn-port", "7000"], "--spawn"),
         (
@@ -109,6 +109,11 @@ async fn what_can_not_be_is_refused_before_anything_runs() {
             &["append", "--assert", "p98<5ms"],
             "--assert: this benchmark has no figure 'p98'",
         ),
+        (
+            &["disk", "--assert", "kept<1"],
+            "--assert: this benchmark has no figure 'kept'",
+        ),
+        (&["disk", "--bytes", "0"], "1..=1048576"),
     ];
     for (arguments, words) in refusals {
         let output = huntctl(&[&["bench"], arguments].concat()).await;
@@ -119,6 +124,35 @@ async fn what_can_not_be_is_refused_before_anything_runs() {
             stderr(&output)
         );
     }
+}
+
+#[tokio::test]
+async fn a_disk_is_measured_without_a_cluster() {
+    let directory = spawn_dir();
+    let disk = ["-o", "json", "bench", "disk", "--duration", "200ms"];
+    let measured = |more: &[&str]| {
+        let arguments = [&disk[..], &[name(directory.path())], more].concat();
+        command(&arguments).output()
+    };
+    let output = measured(&["--runs", "2"]).await.expect("huntctl starts");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let figure = |name: &str| report["figures"][name].as_f64().expect("a figure");
+    assert!(figure("rate_per_second") > 0.0);
+    assert!(figure("max_ms") >= figure("p99_ms"));
+    assert!(figure("p99_ms") >= figure("p50_ms"));
+    assert_eq!(report["runs"].as_array().expect("a list").len(), 2);
+    let left = std::fs::read_dir(directory.path()).expect("readable");
+    assert_eq!(left.count(), 0, "files are left behind");
+
+    let output = measured(&["--assert", "max<0ms"]).await.expect("it starts");
+    assert_eq!(code(&output), Some(3), "{}", stderr(&output));
+
+    let missing = directory.path().join("missing");
+    let output = huntctl(&["bench", "disk", name(&missing)]).await;
+    assert_eq!(code(&output), Some(1), "{}", stderr(&output));
+    let told = stderr(&output);
+    assert!(told.contains(name(&missing)), "{told}");
 }
 
 #[tokio::test]

@@ -27,6 +27,16 @@ const PORTS_PER_NODE: u16 = 3;
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
+    #[command(flatten)]
+    Cluster(ClusterCommand),
+    /// Write to a disk as a node does, and time each fdatasync: no append is
+    /// acknowledged sooner. Needs no cluster.
+    Disk(DiskArguments),
+}
+
+/// What is measured of a cluster.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
     /// Append events and time their acknowledgements.
     Append(AppendArguments),
     /// Read history in sequence.
@@ -210,7 +220,54 @@ pub struct RestartArguments {
     pub history: HistoryArguments,
 }
 
+#[derive(Debug, Args)]
+pub struct DiskArguments {
+    /// A directory on the disk, such as a node's data_dir; 64 MiB are written in it,
+    /// over and over, and removed at the end.
+    #[arg(default_value = ".", value_name = "DIRECTORY")]
+    pub directory: PathBuf,
+    /// Bytes written before each fdatasync.
+    #[arg(long, default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub bytes: u32,
+    /// How long to measure.
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// Measure so many times; the median of each figure counts.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub runs: u16,
+    /// What has to hold, such as 'p99<10ms,max<100ms'; any figure by its name.
+    /// If it does not, the exit status is 3.
+    #[arg(long, value_name = "CONDITIONS")]
+    pub assert: Option<String>,
+}
+
 impl BenchCommand {
+    /// The figures it gives.
+    pub fn kinds(&self) -> Vec<&'static Kind> {
+        match self {
+            Self::Cluster(command) => command.kinds(),
+            Self::Disk(_) => figures::SYNCS.iter().collect(),
+        }
+    }
+
+    /// Checks all that can be checked before anything is started.
+    pub fn check(&self, endpoints_given: bool) -> Result<Assertions, Failure> {
+        let asserted = match self {
+            Self::Cluster(command) => {
+                command.check(endpoints_given)?;
+                &command.common().assert
+            }
+            Self::Disk(arguments) => &arguments.assert,
+        };
+        match asserted {
+            Some(text) => parse_assertions(text, &self.kinds())
+                .map_err(|error| Failure::Usage(format!("--assert: {error}"))),
+            None => Ok(Assertions::default()),
+        }
+    }
+}
+
+impl ClusterCommand {
     /// What all of them have.
     pub fn common(&self) -> &CommonArguments {
         match self {
@@ -233,8 +290,7 @@ impl BenchCommand {
         }
     }
 
-    /// The figures it gives.
-    pub fn kinds(&self) -> Vec<&'static Kind> {
+    fn kinds(&self) -> Vec<&'static Kind> {
         let sets: &[&'static [Kind]] = match self {
             Self::Append(_) => &[figures::APPENDS, figures::NODES],
             Self::Read(_) => &[figures::READS, figures::NODES],
@@ -251,8 +307,7 @@ impl BenchCommand {
         sets.iter().copied().flatten().collect()
     }
 
-    /// Checks all that can be checked before anything is started.
-    pub fn check(&self, endpoints_given: bool) -> Result<Assertions, Failure> {
+    fn check(&self, endpoints_given: bool) -> Result<(), Failure> {
         let common = self.common();
         if common.spawn.is_some() && endpoints_given {
             return usage("--spawn starts a cluster of its own: leave --endpoints out");
@@ -276,11 +331,7 @@ impl BenchCommand {
             Self::Restart(_) => need_spawn("restart kills nodes", common, 3)?,
             Self::Read(_) => {}
         }
-        match &common.assert {
-            Some(text) => parse_assertions(text, &self.kinds())
-                .map_err(|error| Failure::Usage(format!("--assert: {error}"))),
-            None => Ok(Assertions::default()),
-        }
+        Ok(())
     }
 }
 

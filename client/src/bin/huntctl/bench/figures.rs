@@ -136,6 +136,18 @@ pub const RESTARTS: &[Kind] = kinds! {
     "ready_max" Millis "the longest";
 };
 
+/// Of a disk.
+pub const SYNCS: &[Kind] = kinds! {
+    "rate" PerSecond "writes with an fdatasync, one after the other";
+    "mean" Millis "one of them";
+    "p50" Millis "the same: half of them";
+    "p90" Millis "";
+    "p99" Millis "";
+    "p99.9" Millis "";
+    "max" Millis "the longest";
+    "stalls" Count "those that took 50 ms or more";
+};
+
 /// The figures of one run, or the medians of several, by name.
 pub type Figures = BTreeMap<&'static str, f64>;
 

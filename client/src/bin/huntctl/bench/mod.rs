@@ -10,6 +10,7 @@
 pub mod args;
 mod assertion;
 mod check;
+mod disk;
 mod exposition;
 mod failover;
 mod figures;
@@ -33,7 +34,7 @@ use crate::command::cluster::survey;
 use crate::failure::Failure;
 use crate::output::Format;
 use crate::run::offset;
-use args::{BenchCommand, CommonArguments};
+use args::{BenchCommand, ClusterCommand, CommonArguments};
 use observe::Observer;
 use report::Report;
 use spawn::Spawned;
@@ -171,32 +172,43 @@ async fn usual_admin_addresses(
 pub async fn run(
     endpoints: Vec<String>,
     endpoints_given: bool,
-    mut options: ClientOptions,
+    options: ClientOptions,
     format: Format,
     command: BenchCommand,
 ) -> Result<(), Failure> {
     let assertions = command.check(endpoints_given)?;
+    let report = match &command {
+        BenchCommand::Cluster(command) => of_cluster(endpoints, options, command).await?,
+        BenchCommand::Disk(bench) => disk::run(bench).await?,
+    };
+    report.print(format, &command.kinds())?;
+    report.judge(&assertions)
+}
+
+async fn of_cluster(
+    endpoints: Vec<String>,
+    mut options: ClientOptions,
+    command: &ClusterCommand,
+) -> Result<Report, Failure> {
     if let Some(load) = command.load() {
         options.connections = usize::from(load.connections);
         options.max_buffered_bytes = load.buffer_bytes();
     }
     let mut target = Target::prepare(endpoints, options, command.common()).await?;
-    let report: Report = match &command {
-        BenchCommand::Append(bench) => {
-            under_load::run(&target, bench.common.runs, &bench.load, 0, 0).await?
+    match command {
+        ClusterCommand::Append(bench) => {
+            under_load::run(&target, bench.common.runs, &bench.load, 0, 0).await
         }
-        BenchCommand::E2e(bench) => {
+        ClusterCommand::E2e(bench) => {
             let (runs, subscribers) = (bench.common.runs, bench.subscribers);
-            under_load::run(&target, runs, &bench.load, subscribers, 0).await?
+            under_load::run(&target, runs, &bench.load, subscribers, 0).await
         }
-        BenchCommand::Mix(bench) => {
+        ClusterCommand::Mix(bench) => {
             let (runs, subscribers) = (bench.common.runs, bench.subscribers);
-            under_load::run(&target, runs, &bench.load, subscribers, bench.readers).await?
+            under_load::run(&target, runs, &bench.load, subscribers, bench.readers).await
         }
-        BenchCommand::Read(bench) => history::read(&target, bench).await?,
-        BenchCommand::Failover(bench) => failover::run(&mut target, bench).await?,
-        BenchCommand::Restart(bench) => history::restart(&mut target, bench).await?,
-    };
-    report.print(format, &command.kinds())?;
-    report.judge(&assertions)
+        ClusterCommand::Read(bench) => history::read(&target, bench).await,
+        ClusterCommand::Failover(bench) => failover::run(&mut target, bench).await,
+        ClusterCommand::Restart(bench) => history::restart(&mut target, bench).await,
+    }
 }

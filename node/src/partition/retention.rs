@@ -61,11 +61,15 @@ impl Retention {
                 let max_age_ms = u64::try_from(self.max_age?.as_millis()).ok()?;
                 Some(time_of(last)?.saturating_add(max_age_ms) < now_ms)
             };
-            if !too_large && !too_old().unwrap_or(false) {
-                break;
+            let goes = if too_large { Some(true) } else { too_old() };
+            match goes {
+                Some(true) => last_to_go = Some(last),
+                Some(false) => break,
+                // One that ends with an entry of Raft's own has no time: it goes with
+                // what comes after it, once that is too old.
+                None => {}
             }
             bytes -= segment.bytes;
-            last_to_go = Some(last);
         }
         last_to_go
     }
@@ -324,5 +328,12 @@ mod tests {
         };
         let found = retention.last_to_go(&segments(), 0, 60_000, |_| None);
         assert_eq!(found, None);
+        // What follows it says how old it is at least.
+        for (known, expected) in [(20, Some(20)), (50, Some(50))] {
+            let found = retention.last_to_go(&segments(), 0, 60_000, |index| {
+                (index == known).then_some(index * 1_000)
+            });
+            assert_eq!(found, expected);
+        }
     }
 }

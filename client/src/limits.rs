@@ -24,8 +24,8 @@ pub const NAME_BYTES: usize = 128;
 pub const IN_FLIGHT_BYTES_PER_CONNECTION: usize = 6 << 20;
 
 /// Batches that a connection may have under way at first. Up to twice as many with
-/// each round trip, until the cluster refuses one for want of room, or an answer takes
-/// [`SLOW_START_DELAY_MAX`] longer than the fastest.
+/// each round trip that uses them, until the cluster refuses one for want of room, or an
+/// answer then takes [`SLOW_START_DELAY_MAX`] longer than the fastest.
 pub const INITIAL_WINDOW_BATCHES: usize = 256;
 
 /// When answers take so much longer, what is sent waits already; twice as much would

@@ -70,8 +70,8 @@ impl CongestionWindow {
         let mut state = self.state();
         state.round_trip = round_trip;
         state.round_trip_min = state.round_trip_min.min(round_trip);
-        // A window that is not used tells nothing of the room beyond it (RFC 7661), nor
-        // does a slow answer then of what others would wait for.
+        // A window that is not used tells nothing of the room beyond it (RFC 7661), and a
+        // slow answer then does not say that the cluster is full.
         if ((others + 1) as f64) < state.batches / 2.0 {
             return;
         }

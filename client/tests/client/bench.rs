@@ -42,7 +42,7 @@ fn name(path: &Path) -> &str {
 
 #[tokio::test]
 async fn what_can_not_be_is_refused_before_anything_runs() {
-    let refusals: [(&[&str], &str); 26] = [
+    let refusals: [(&[&str], &str); 27] = [
         (&["append", "--spawn", "2"], "1, 3 or 5 nodes"),
         (&["append", "--spawn-port", "7000"], "--spawn"),
         (
@@ -114,6 +114,10 @@ async fn what_can_not_be_is_refused_before_anything_runs() {
             "--assert: this benchmark has no figure 'kept'",
         ),
         (&["disk", "--bytes", "0"], "1..=1048576"),
+        (
+            &["disk", "--endpoints", "127.0.0.1:1"],
+            "leave --endpoints out",
+        ),
     ];
     for (arguments, words) in refusals {
         let output = huntctl(&[&["bench"], arguments].concat()).await;

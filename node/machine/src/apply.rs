@@ -134,7 +134,9 @@ impl<'m, 'e> Application<'m, 'e> {
         self.hunts.reserve_exact(self.entry.hunts().len());
         for id in self.entry.hunts() {
             let mut concerned = Concerned::unknown();
-            if let Some(slot) = hunt_names.find(id, |slot| view.hunts.id(slot)) {
+            let slot = hunt_names.find(id, |slot| view.hunts.id(slot));
+            debug_assert_eq!(slot, view.hunts.slot(id));
+            if let Some(slot) = slot {
                 let hunt = view.hunts.at(slot);
                 concerned.slot = Some(slot);
                 concerned.revision = hunt.revision;

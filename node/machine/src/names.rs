@@ -2,9 +2,11 @@
 //!
 //! An ordered map of a million names compares one with twenty of them, each in
 //! memory of its own. Here a name is hashed, and compared with the one that is
-//! found. It follows from the list, so that views and snapshots do without it; and
-//! it is only asked, never gone through, so that the hashes, which are other ones
-//! in each process, decide nothing.
+//! found. It follows from the list, so that views and snapshots do without it.
+//!
+//! Clients choose the names, so the hashes are other ones in each process: nobody can
+//! find names that collide. They decide nothing, since the tables are only asked, and
+//! answer by the whole name.
 
 use hashbrown::HashTable;
 use std::hash::{BuildHasher as _, RandomState};
@@ -33,6 +35,9 @@ impl Names {
     /// All places below `count`.
     pub(crate) fn of<'n>(count: u32, name_at: impl Fn(u32) -> &'n str) -> Self {
         let mut names = Self::default();
+        for part in &mut names.parts {
+            part.reserve(count as usize / PARTS, |_| unreachable!("it is empty"));
+        }
         for place in 0..count {
             names.insert(place, &name_at);
         }
@@ -55,11 +60,15 @@ impl Names {
     }
 
     /// The name is no more at this place.
+    ///
+    /// # Panics
+    /// When it never was.
     pub(crate) fn remove(&mut self, name: &str, place: u32) {
         let hash = self.hasher.hash_one(name);
-        if let Ok(found) = self.parts[part(hash)].find_entry(hash, |&other| other == place) {
-            found.remove();
-        }
+        self.parts[part(hash)]
+            .find_entry(hash, |&other| other == place)
+            .expect("every place is listed under its name")
+            .remove();
     }
 }
 

@@ -351,3 +351,55 @@ impl<'a> EncodedCommandRef<'a> {
         CommandRef::decode(self.bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry of one hunt with one batch, which names `named` and is listed with
+    /// these indexes.
+    fn entry(named: &[&str], listed: &[u64]) -> Vec<u8> {
+        let mut command = vec![1];
+        command.put_str("session");
+        command.put_varint(7);
+        command.put_varint(1);
+        command.put_len(named.len());
+        named.iter().for_each(|name| command.put_str(name));
+        // No expectations, no events.
+        command.put_raw(&[0, 0]);
+
+        let mut entry = vec![VERSION, 0, 0, 1];
+        entry.put_str("hunt");
+        entry.put_len(1);
+        entry.put_len(command.len());
+        entry.put_len(listed.len());
+        listed.iter().for_each(|index| entry.put_varint(*index));
+        entry.put_raw(&command);
+        entry
+    }
+
+    #[test]
+    fn a_directory_lists_each_hunt_of_a_command_once() {
+        let validated = |named: &[&str], listed: &[u64]| {
+            let entry = entry(named, listed);
+            EntryRef::decode(&entry).and_then(|entry| entry.validate())
+        };
+        let contradiction = |what| Err(DecodeError::Contradiction { what });
+        assert_eq!(validated(&["hunt"], &[0]), Ok(()));
+        assert_eq!(validated(&[], &[]), Ok(()));
+        assert_eq!(
+            validated(&["hunt", "hunt"], &[0, 0]),
+            contradiction("hunts")
+        );
+        for (named, listed) in [
+            (&["hunt", "hunt"][..], &[0][..]),
+            (&["hunt"], &[0, 0]),
+            (&["hunt"], &[]),
+            (&["other"], &[0]),
+        ] {
+            assert_eq!(validated(named, listed), contradiction("directory"));
+        }
+        let out_of_range = DecodeError::OutOfRange { what: "hunt index" };
+        assert_eq!(validated(&["hunt"], &[1]), Err(out_of_range));
+    }
+}

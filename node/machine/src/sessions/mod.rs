@@ -6,8 +6,9 @@
 //! been forgotten is unknown, and its batches are refused, never applied as if
 //! they were new (I3).
 //!
-//! A session takes at most 200 bytes beside its name (see the test
-//! `a_session_is_small` and the example `session_weight`), and its results beyond
+//! A session takes about 200 bytes beside its name (see the test
+//! `a_session_is_small`; the example `session_weight` has what the allocator makes of
+//! them), and its results beyond
 //! the last one share one budget with those of all others.
 
 mod recency;
@@ -141,6 +142,12 @@ impl Sessions {
         &self.session(slot).name
     }
 
+    fn find(&self, name: &str, index: &SessionIndex) -> Option<u32> {
+        let slot = index.names.find(name, |slot| self.name(slot));
+        debug_assert_eq!(slot, self.by_name.get(name).copied());
+        slot
+    }
+
     fn session_mut(&mut self, slot: u32) -> &mut Session {
         self.slots[slot as usize].as_mut().expect(LISTED)
     }
@@ -185,7 +192,7 @@ impl Sessions {
     ) -> Result<Opened, SessionRefusal> {
         let Opening { name, epoch, .. } = *opening;
         let nonce = xxh3_128(opening.nonce).to_le_bytes();
-        let slot = match index.names.find(name, |slot| self.name(slot)) {
+        let slot = match self.find(name, index) {
             Some(slot) => {
                 let session = self.session_mut(slot);
                 if session.nonce != nonce {
@@ -287,7 +294,7 @@ impl Sessions {
         limits: &Limits,
         index: &mut SessionIndex,
     ) -> Admission {
-        let Some(slot) = index.names.find(batch.session, |slot| self.name(slot)) else {
+        let Some(slot) = self.find(batch.session, index) else {
             return Admission::Refused(Refusal::SessionUnknown);
         };
         let session = self.session(slot);
@@ -427,11 +434,11 @@ mod tests {
     /// I11: at most 200 bytes beside the name. 24 is an entry of
     /// `by_name`, of which about two thirds of the places are taken; 16 are the
     /// counts before the name; 8 are the links by recency; and a place in the hash
-    /// table, of which at least seven sixteenths are taken, has four and one.
+    /// table that grows, of which at least seven sixteenths are taken, has four and one.
     #[test]
     fn a_session_is_small() {
         let index = 24 * 3 / 2;
-        let hashed = 5 * 16 / 7;
+        let hashed = (5 * 16_usize).div_ceil(7);
         let bytes = size_of::<Option<Session>>() + index + hashed + 16 + 8;
         assert!(bytes <= 200, "{bytes}");
     }

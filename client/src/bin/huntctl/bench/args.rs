@@ -29,8 +29,8 @@ const PORTS_PER_NODE: u16 = 3;
 pub enum BenchCommand {
     #[command(flatten)]
     Cluster(ClusterCommand),
-    /// Write to a disk as a node does, and time each fdatasync: no append is
-    /// acknowledged sooner. Needs no cluster.
+    /// Write to this machine's disk as a node's log does, and time each fdatasync:
+    /// an append waits for those of a quorum. Needs no cluster.
     Disk(DiskArguments),
 }
 
@@ -222,8 +222,8 @@ pub struct RestartArguments {
 
 #[derive(Debug, Args)]
 pub struct DiskArguments {
-    /// A directory on the disk, such as a node's data_dir; 64 MiB are written in it,
-    /// over and over, and removed at the end.
+    /// A directory on the disk, such as a node's data_dir. It needs 64 MiB, which are
+    /// removed at the end.
     #[arg(default_value = ".", value_name = "DIRECTORY")]
     pub directory: PathBuf,
     /// Bytes written before each fdatasync.
@@ -256,6 +256,9 @@ impl BenchCommand {
             Self::Cluster(command) => {
                 command.check(endpoints_given)?;
                 &command.common().assert
+            }
+            Self::Disk(_) if endpoints_given => {
+                return usage("disk measures this machine's own: leave --endpoints out");
             }
             Self::Disk(arguments) => &arguments.assert,
         };

@@ -1,11 +1,15 @@
-//! The disk alone: a write and its fdatasync, again and again, as a node's log
-//! does it. No append is acknowledged sooner, and while a sync hangs, nothing is.
+//! The disk alone: a write and its fdatasync, again and again, as a node's log does
+//! it. An append waits for those of a quorum of nodes.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use rand::Rng as _;
+use rustix::fs::{FallocateFlags, fallocate};
+use tempfile::NamedTempFile;
 
 use super::args::DiskArguments;
 use super::figures::{Figures, add_latencies};
@@ -13,21 +17,25 @@ use super::recorder::{new_histogram, record};
 use super::report::{Report, RunReport};
 use crate::failure::Failure;
 
-/// The file that is written to, from its start to its end and over again: its
-/// blocks are there, as those of a segment are, so that a sync has no more to do
-/// than to write them.
+/// As large as a node's segments, and set aside at once as they are.
 const FILE_BYTES: u64 = 64 << 20;
 
 /// A sync that takes so long is a stall.
 const STALL: Duration = Duration::from_millis(50);
 
-/// Times syncs in the directory, in a file that nobody else sees.
+/// Times syncs in the directory, so many times.
 pub async fn run(arguments: &DiskArguments) -> Result<Report, Failure> {
     let mut report = Report::default();
     for _ in 0..arguments.runs {
         let directory = arguments.directory.clone();
         let (bytes, duration) = (arguments.bytes, arguments.duration);
-        let measured = tokio::task::spawn_blocking(move || measure(&directory, bytes, duration));
+        let measured = tokio::task::spawn_blocking(move || {
+            let measured = measure(&directory, bytes, duration);
+            measured.map_err(Failure::io(format!(
+                "measuring the disk of {}",
+                directory.display()
+            )))
+        });
         let figures = measured.await.expect("it does not panic")?;
         report.runs.push(RunReport {
             figures,
@@ -37,23 +45,26 @@ pub async fn run(arguments: &DiskArguments) -> Result<Report, Failure> {
     Ok(report)
 }
 
-fn measure(directory: &Path, bytes: u32, duration: Duration) -> Result<Figures, Failure> {
-    let failed = || Failure::io(format!("measuring the disk of {}", directory.display()));
-    let file = filled(directory).map_err(failed())?;
-    let written = vec![0x5a; bytes as usize];
-    let places = FILE_BYTES / u64::from(bytes);
+fn measure(directory: &Path, bytes: u32, duration: Duration) -> io::Result<Figures> {
+    // What compresses to nothing would cost some file systems nothing.
+    let mut content = vec![0; bytes as usize];
+    rand::rng().fill_bytes(&mut content);
+    let bytes = u64::from(bytes);
+    let mut file = segment(directory)?;
+    let mut offset = 0;
     let mut times_us = new_histogram();
     let mut stalls = 0_u32;
     let start = Instant::now();
-    for turn in 0_u64.. {
-        let begun = start.elapsed();
-        if begun >= duration {
-            break;
+    while start.elapsed() < duration {
+        if offset + bytes > FILE_BYTES {
+            file = segment(directory)?;
+            offset = 0;
         }
-        file.write_all_at(&written, turn % places * u64::from(bytes))
-            .and_then(|()| file.sync_data())
-            .map_err(failed())?;
-        let took = start.elapsed() - begun;
+        let begun = Instant::now();
+        file.as_file().write_all_at(&content, offset)?;
+        file.as_file().sync_data()?;
+        let took = begun.elapsed();
+        offset += bytes;
         record(&mut times_us, took);
         stalls += u32::from(took >= STALL);
     }
@@ -64,12 +75,11 @@ fn measure(directory: &Path, bytes: u32, duration: Duration) -> Result<Figures, 
     Ok(figures)
 }
 
-fn filled(directory: &Path) -> std::io::Result<File> {
-    let mut file = tempfile::tempfile_in(directory)?;
-    let zeros = vec![0; 1 << 20];
-    for _ in 0..FILE_BYTES / zeros.len() as u64 {
-        file.write_all(&zeros)?;
-    }
-    file.sync_all()?;
+/// A file that has a name and its blocks, and nothing in them; removed when dropped.
+fn segment(directory: &Path) -> io::Result<NamedTempFile> {
+    let file = NamedTempFile::with_prefix_in("huntctl-disk-", directory)?;
+    fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES)?;
+    file.as_file().sync_all()?;
+    File::open(directory)?.sync_all()?;
     Ok(file)
 }

@@ -2,10 +2,10 @@
 //! costs.
 //!
 //! A benchmark runs against a cluster that is there, or against one that it
-//! spawns for itself. Load comes through the client library, as a program's
-//! would. What the nodes use, and where their time goes, comes from their own
-//! metrics: the difference between the end and the beginning of what is
-//! measured.
+//! spawns for itself; only a disk is measured without any. Load comes through the
+//! client library, as a program's would. What the nodes use, and where their time
+//! goes, comes from their own metrics: the difference between the end and the
+//! beginning of what is measured.
 
 pub mod args;
 mod assertion;

@@ -222,8 +222,8 @@ pub struct RestartArguments {
 
 #[derive(Debug, Args)]
 pub struct DiskArguments {
-    /// A directory on the disk, such as a node's data_dir. It needs 64 MiB, which are
-    /// removed at the end.
+    /// A directory on the disk, such as a node's data_dir. It needs 128 MiB for a
+    /// moment: two files of half of it, the next before the last is removed.
     #[arg(default_value = ".", value_name = "DIRECTORY")]
     pub directory: PathBuf,
     /// Bytes written before each fdatasync.

@@ -262,10 +262,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Deletes the oldest segments that hold no entry anybody keeps. The open segment starts with a synced checkpoint,
-    /// so nothing else in them is needed either. Returns the numbers deleted.
-    pub(crate) fn delete_released(&mut self) -> Result<Vec<u64>, FatalError> {
-        let mut deleted = Vec::new();
+    /// Takes the oldest segments out of the log that hold no entry anybody keeps. The open segment starts with a synced
+    /// checkpoint, so nothing else in them is needed either. Returns their numbers, the oldest first: their files are to
+    /// be removed.
+    pub(crate) fn take_released(&mut self) -> Vec<u64> {
+        let mut released = Vec::new();
         while let Some(oldest) = self.closed.front() {
             let kept = oldest.footer.0.iter().any(|(partition, counts)| {
                 let state = self.states.get(partition);
@@ -279,19 +280,10 @@ impl Engine {
             if kept || self.segment.offset == 0 {
                 break;
             }
-            let name = file_name(oldest.number);
-            self.files.remove(&name).map_err(|error| {
-                FatalError::io("remove", self.files.path(&name).display(), error)
-            })?;
-            deleted.push(oldest.number);
+            released.push(oldest.number);
             self.closed.pop_front();
         }
-        if !deleted.is_empty() {
-            self.files
-                .sync_dir(DIR)
-                .map_err(|error| FatalError::io("sync", self.files.path(DIR).display(), error))?;
-        }
-        Ok(deleted)
+        released
     }
 }
 

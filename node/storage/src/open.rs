@@ -51,13 +51,9 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<(Storage, OpenReport)
     fs::File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut salt))
         .map_err(|error| OpenError::io("read", "/dev/urandom", error))?;
-    open_with(
-        Arc::new(OsFiles::new(dir)),
-        &open_index,
-        options,
-        Some(lock),
-        salt,
-    )
+    let files = OsFiles::new(dir);
+    files.clear_removed().map_err(io("clear"))?;
+    open_with(Arc::new(files), &open_index, options, Some(lock), salt)
 }
 
 #[cfg(feature = "simulation")]

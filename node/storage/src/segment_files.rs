@@ -1,12 +1,12 @@
 //! Reading entries from segments: open files, frames verified on every read.
 
 use crate::entry::{LogEntry, LogId};
-use crate::error::ReadError;
+use crate::error::{FatalError, ReadError};
 use crate::files::{File, Files, read_up_to};
 use crate::index::{IndexFault, Location};
 use crate::limits::{OPEN_SEGMENTS_MAX, READ_AHEAD_BYTES};
 use crate::segment::{
-    FRAME_HEADER_BYTES, Frame, FrameKind, Next, Seed, SegmentReader, decode_frame, file_name,
+    DIR, FRAME_HEADER_BYTES, Frame, FrameKind, Next, Seed, SegmentReader, decode_frame, file_name,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -59,14 +59,16 @@ impl SegmentFiles {
         Ok(file)
     }
 
-    /// Closes files of deleted segments.
-    pub(crate) fn forget(&self, segments: &[u64]) {
-        self.open
-            .lock()
-            .retain(|(number, _)| !segments.contains(number));
+    /// Closes and removes the files of segments that are no part of the log any more.
+    pub(crate) fn remove(&self, segments: &[u64]) -> Result<(), FatalError> {
+        let mut open = self.open.lock();
+        open.retain(|(number, _)| !segments.contains(number));
+        remove(&*self.files, segments)?;
+        drop(open);
         self.damaged
             .lock()
             .retain(|number, _| !segments.contains(number));
+        Ok(())
     }
 
     /// What the checksums of a segment start from.
@@ -225,6 +227,24 @@ impl SegmentFiles {
             source: Arc::new(error),
         })
     }
+}
+
+/// Removes the files of segments, in this order.
+pub(crate) fn remove(files: &dyn Files, segments: &[u64]) -> Result<(), FatalError> {
+    let failed = |operation, name: &str| {
+        let path = files.path(name);
+        move |error| FatalError::io(operation, path.display(), error)
+    };
+    for segment in segments {
+        let name = file_name(*segment);
+        files
+            .remove_gradually(&name)
+            .map_err(failed("remove", &name))?;
+    }
+    if !segments.is_empty() {
+        files.sync_dir(DIR).map_err(failed("sync", DIR))?;
+    }
+    Ok(())
 }
 
 fn end_of(location: &Location) -> u64 {

@@ -194,10 +194,9 @@ impl Shared {
             .push_updates(self, updates, last_stamp, bytes);
 
         if released {
-            let deleted = self.engine.lock().delete_released();
-            match deleted {
-                Ok(numbers) => self.segments.forget(&numbers),
-                Err(error) => drop(self.fail(error)),
+            let segments = self.engine.lock().take_released();
+            if let Err(error) = self.segments.remove(&segments) {
+                self.fail(error);
             }
         }
         true

@@ -5,6 +5,7 @@
 
 mod os;
 mod read_only;
+mod remover;
 #[cfg(feature = "simulation")]
 mod sim;
 
@@ -35,6 +36,11 @@ pub(crate) trait Files: Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; what has it open can go on reading it.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// The same for a file that may be large: its name is gone when this returns, its space is given back bit by bit, so
+    /// that nobody's [`File::sync`] has to wait for all of it.
+    fn remove_gradually(&self, name: &str) -> io::Result<()> {
+        self.remove(name)
+    }
     /// Makes the directory's names durable.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
     /// Room on the file system.
@@ -58,6 +64,15 @@ pub(crate) trait File: Send + Sync {
     fn drop_cached(&self) {}
     /// Sets aside disk space and extends the file with zeros to `size`. If there is too little, none is taken.
     fn reserve(&self, size: u64) -> io::Result<()>;
+}
+
+/// Nobody cuts the file down while it is open, see [`Files::remove_gradually`].
+fn keep_whole(file: &fs::File) -> io::Result<()> {
+    match file.try_lock_shared() {
+        Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::NotFound.into()),
+        // A file system without locks: then nothing is cut down either.
+        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(()),
+    }
 }
 
 /// The names of the files in a directory of the operating system, sorted.

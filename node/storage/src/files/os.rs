@@ -1,5 +1,6 @@
 //! The operating system's files.
 
+use super::remover::Remover;
 use super::{File, Files};
 use crate::options::DiskSpace;
 use std::fs;
@@ -12,13 +13,25 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct OsFiles {
     root: PathBuf,
+    remover: Remover,
 }
 
 impl OsFiles {
     pub(crate) fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            remover: Remover::new(root),
         }
+    }
+
+    /// Removes what [`Files::remove_gradually`] had not come to when the last process ended.
+    pub(crate) fn clear_removed(&self) -> io::Result<()> {
+        self.remover.clear()
+    }
+
+    #[cfg(test)]
+    pub(super) fn remover(&self) -> &Remover {
+        &self.remover
     }
 }
 
@@ -40,6 +53,7 @@ impl Files for OsFiles {
             .read(true)
             .write(true)
             .open(self.path(name))?;
+        super::keep_whole(&file)?;
         Ok(Arc::new(file))
     }
 
@@ -59,6 +73,10 @@ impl Files for OsFiles {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path(name))
+    }
+
+    fn remove_gradually(&self, name: &str) -> io::Result<()> {
+        self.remover.remove(&self.path(name))
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {

@@ -43,7 +43,9 @@ impl Files for ReadOnlyFiles {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(fs::File::open(self.path(name))?))
+        let file = fs::File::open(self.path(name))?;
+        super::keep_whole(&file)?;
+        Ok(Arc::new(file))
     }
 
     fn create(&self, _name: &str) -> io::Result<Arc<dyn File>> {

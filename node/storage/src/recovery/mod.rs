@@ -27,6 +27,7 @@ use crate::ranges::RangeSet;
 use crate::segment::{
     DIR, Footer, Frame, FrameKind, Link, Position, Seed, SegmentReader, file_name, number_of,
 };
+use crate::segment_files;
 use crate::state::PartitionState;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -198,10 +199,8 @@ pub(crate) fn recover(context: &Context<'_>, known: Known) -> Result<Recovered, 
         seal(context, number, recovered.engine.closed())?;
     }
     remove_strays(context, &numbers, &kept)?;
-    recovered
-        .engine
-        .delete_released()
-        .map_err(|error| context.fatal(error))?;
+    let released = recovered.engine.take_released();
+    segment_files::remove(files, &released).map_err(|error| context.fatal(error))?;
     recovered.log_bytes = recovered
         .engine
         .closed()

@@ -177,7 +177,7 @@ impl Catalogue {
         {
             self.snapshots.lock().remove(&place(&old));
             files
-                .remove(&old.name())
+                .remove_gradually(&old.name())
                 .map_err(io("remove", &old.name()))?;
         }
         Ok(())

@@ -76,7 +76,7 @@ impl SnapshotReceiver {
     }
 
     /// Verifies that the file is whole, syncs it and makes it visible. Blocks.
-    pub fn finish(self) -> Result<SnapshotInfo, SnapshotError> {
+    pub fn finish(mut self) -> Result<SnapshotInfo, SnapshotError> {
         if !self.decoder.ended() {
             return Err(self.damaged(
                 self.decoder.position(),

@@ -6,7 +6,7 @@ use super::into_io;
 use crate::entry::LogId;
 use crate::error::SnapshotError;
 use crate::files::File;
-use crate::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_META_BYTES_MAX};
+use crate::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_META_BYTES_MAX, SNAPSHOT_UNSYNCED_BYTES_MAX};
 use crate::partition::PartitionLog;
 use crate::storage::Owner;
 use std::io;
@@ -36,6 +36,7 @@ pub(super) struct TemporaryFile {
     file: Arc<dyn File>,
     name: String,
     pub(super) size: u64,
+    synced: u64,
     published: bool,
 }
 
@@ -59,6 +60,7 @@ impl TemporaryFile {
             file,
             name,
             size: 0,
+            synced: 0,
             published: false,
         })
     }
@@ -86,11 +88,16 @@ impl TemporaryFile {
             .write_at(bytes, self.size)
             .map_err(self.failed("write"))?;
         self.size += bytes.len() as u64;
+        if self.size - self.synced >= SNAPSHOT_UNSYNCED_BYTES_MAX {
+            self.sync()?;
+        }
         Ok(())
     }
 
-    pub(super) fn sync(&self) -> Result<(), SnapshotError> {
-        self.file.sync().map_err(self.failed("fdatasync"))
+    pub(super) fn sync(&mut self) -> Result<(), SnapshotError> {
+        self.file.sync().map_err(self.failed("fdatasync"))?;
+        self.synced = self.size;
+        Ok(())
     }
 
     /// Makes the synced file visible.

@@ -11,7 +11,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{append, done, entries, id, small_segments};
-use huntlog_storage::{RawSnapshot, SnapshotError, SnapshotInfo, Storage};
+use huntlog_storage::{RawSnapshot, SimFiles, SimIndex, SnapshotError, SnapshotInfo, Storage};
 use std::io::{Read, Write};
 
 fn open(dir: &std::path::Path) -> Storage {
@@ -227,6 +227,53 @@ fn an_unfinished_snapshot_leaves_nothing() {
             .count(),
         0
     );
+}
+
+/// The log's fdatasyncs wait for what a snapshot's has to write.
+#[test]
+fn a_snapshot_is_never_far_ahead_of_what_is_synced_of_it() {
+    let open = |seed| {
+        let files = SimFiles::new(seed);
+        let opened = Storage::open_simulated(&files, &SimIndex::new(), small_segments());
+        let storage = opened.unwrap().0;
+        append(&storage, &storage.partition(0), entries(1, 0..10));
+        (storage, files)
+    };
+    let unsynced = |files: &SimFiles| {
+        let names = files.names();
+        let name = names.iter().find(|name| name.ends_with(".tmp")).unwrap();
+        files.unsynced_bytes(name)
+    };
+    let (here, files) = open(1);
+    let mut writer = here.snapshots().create(0, id(1, 9), Bytes::new()).unwrap();
+    let mut unsynced_max = 0;
+    for chunk in state(5 << 20).chunks(100_000) {
+        writer.write_all(chunk).unwrap();
+        unsynced_max = unsynced_max.max(unsynced(&files));
+    }
+    assert!(
+        (1..=1 << 20).contains(&unsynced_max),
+        "{unsynced_max} written"
+    );
+    let info = writer.finish().unwrap();
+
+    let (there, files) = open(2);
+    let sent = raw_bytes(&here.snapshots().open_raw(&info).unwrap());
+    let mut receiver = there.snapshots().receive(0).unwrap();
+    let mut unsynced_max = 0;
+    for chunk in sent.chunks(100_000) {
+        receiver.write(chunk).unwrap();
+        unsynced_max = unsynced_max.max(unsynced(&files));
+    }
+    assert!(
+        (1..=1 << 20).contains(&unsynced_max),
+        "{unsynced_max} received"
+    );
+    let received = receiver.finish().unwrap();
+    let mut found = Vec::new();
+    let mut reader = there.snapshots().open(&received).unwrap();
+    reader.read_to_end(&mut found).unwrap();
+    assert_eq!(found, state(5 << 20));
 }
 
 #[test]

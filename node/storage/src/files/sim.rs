@@ -215,6 +215,19 @@ impl SimFiles {
             .map(|content| content.lock().cached.clone())
     }
 
+    /// What a sync of this file would have to write now, in bytes; the size alone counts for nothing.
+    pub fn unsynced_bytes(&self, name: &str) -> usize {
+        let disk = self.disk.lock();
+        let content = disk.names.get(name).map(|content| content.lock());
+        let pending = content.iter().flat_map(|content| &content.pending);
+        pending
+            .map(|change| match change {
+                Change::Write { bytes, .. } => bytes.len(),
+                Change::Size(_) => 0,
+            })
+            .sum()
+    }
+
     /// Changes a file behind everyone's back, durably: bit rot, or an operator's mistake. One that is not there is
     /// made.
     pub fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {

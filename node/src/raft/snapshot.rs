@@ -144,7 +144,6 @@ impl SnapshotReception {
                 self.expected_bytes
             )));
         }
-        // Goes to the page cache; what is synced is synced in `finish`.
         crate::blocking::in_place(|| self.receiver.write(&chunk)).map_err(|error| refused(&error))
     }
 

@@ -18,6 +18,7 @@
 //! | `index/` | sled: places of entries, derived records, the committed id | rebuilt, records derived again |
 //! | `rebuild-index` | present after a lookup found the index damaged | |
 //! | `reserve` | space for starting on a full disk | set aside again |
+//! | `removed/` | segments and snapshots that are given up, until their space is given back | |
 //! | `lock` | held by the process that has the directory open | |
 
 pub mod limits;

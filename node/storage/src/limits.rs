@@ -33,9 +33,9 @@ pub const HISTORY_RANGES_MAX: usize = 64;
 pub const SNAPSHOT_SERIES_MAX: usize = 16;
 /// Largest `meta` of a snapshot.
 pub const SNAPSHOT_META_BYTES_MAX: usize = 16 << 20;
-/// Bytes of a snapshot that are written and not synced, at most: the log's fdatasyncs wait for what another one has to
-/// write.
-pub const SNAPSHOT_UNSYNCED_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a snapshot after which it is synced while it is written: the log's fdatasyncs wait for what another one has
+/// to write.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 1 << 20;
 /// Payload bytes of one checksummed block of a snapshot file.
 pub const SNAPSHOT_BLOCK_BYTES: usize = 256 << 10;
 /// Largest identity file.

@@ -51,9 +51,12 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<(Storage, OpenReport)
     fs::File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut salt))
         .map_err(|error| OpenError::io("read", "/dev/urandom", error))?;
-    let files = OsFiles::new(dir);
-    files.clear_removed().map_err(io("clear"))?;
-    open_with(Arc::new(files), &open_index, options, Some(lock), salt)
+    let files = Arc::new(OsFiles::new(dir));
+    let opened = open_with(files.clone(), &open_index, options, Some(lock), salt)?;
+    if let Err(error) = files.resume_removing() {
+        tracing::warn!(%error, "files that were removed before this start keep their space");
+    }
+    Ok(opened)
 }
 
 #[cfg(feature = "simulation")]

@@ -150,8 +150,8 @@ impl Scrub {
             return;
         }
         let shared = &self.owner.shared;
-        // Held, so that the segment is not deleted between the question and the note. One that is gone is missed by
-        // nobody.
+        // Held, so that the segment is not released between the question and the note: the note of one that is released
+        // goes with its file, and one that is gone is missed by nobody.
         let engine = shared.engine.lock();
         if !engine
             .closed()

@@ -59,12 +59,24 @@ impl SegmentFiles {
         Ok(file)
     }
 
-    /// Closes and removes the files of segments that are no part of the log any more.
+    /// Closes and removes the files of segments that are no part of the log any more, in this order.
     pub(crate) fn remove(&self, segments: &[u64]) -> Result<(), FatalError> {
-        let mut open = self.open.lock();
-        open.retain(|(number, _)| !segments.contains(number));
-        remove(&*self.files, segments)?;
-        drop(open);
+        let failed = |operation, name: &str| {
+            let path = self.files.path(name);
+            move |error| FatalError::io(operation, path.display(), error)
+        };
+        for segment in segments {
+            let name = file_name(*segment);
+            // Nobody opens it again between the two.
+            let mut open = self.open.lock();
+            open.retain(|(number, _)| number != segment);
+            self.files
+                .remove_gradually(&name)
+                .map_err(failed("remove", &name))?;
+        }
+        if !segments.is_empty() {
+            self.files.sync_dir(DIR).map_err(failed("sync", DIR))?;
+        }
         self.damaged
             .lock()
             .retain(|number, _| !segments.contains(number));
@@ -227,24 +239,6 @@ impl SegmentFiles {
             source: Arc::new(error),
         })
     }
-}
-
-/// Removes the files of segments, in this order.
-pub(crate) fn remove(files: &dyn Files, segments: &[u64]) -> Result<(), FatalError> {
-    let failed = |operation, name: &str| {
-        let path = files.path(name);
-        move |error| FatalError::io(operation, path.display(), error)
-    };
-    for segment in segments {
-        let name = file_name(*segment);
-        files
-            .remove_gradually(&name)
-            .map_err(failed("remove", &name))?;
-    }
-    if !segments.is_empty() {
-        files.sync_dir(DIR).map_err(failed("sync", DIR))?;
-    }
-    Ok(())
 }
 
 fn end_of(location: &Location) -> u64 {

@@ -17,6 +17,7 @@ pub use sim::{Crash, SimFiles};
 use crate::options::DiskSpace;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,8 +37,9 @@ pub(crate) trait Files: Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; what has it open can go on reading it.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// The same for a file that may be large: its name is gone when this returns, its space is given back bit by bit, so
-    /// that nobody's [`File::sync`] has to wait for all of it.
+    /// Removes a file that may be large: its name is gone when this returns, its space is given back bit by bit, so that
+    /// nobody's [`File::sync`] has to wait for all of it. Who has opened it can go on reading it; who has created it is
+    /// done with it.
     fn remove_gradually(&self, name: &str) -> io::Result<()> {
         self.remove(name)
     }
@@ -68,11 +70,13 @@ pub(crate) trait File: Send + Sync {
 
 /// Nobody cuts the file down while it is open, see [`Files::remove_gradually`].
 fn keep_whole(file: &fs::File) -> io::Result<()> {
-    match file.try_lock_shared() {
-        Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::NotFound.into()),
-        // A file system without locks: then nothing is cut down either.
-        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(()),
+    // Where a file system has no locks, nothing is cut down either.
+    let too_late = matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock));
+    // Its name went before it was cut down.
+    if too_late || file.metadata()?.nlink() == 0 {
+        return Err(io::ErrorKind::NotFound.into());
     }
+    Ok(())
 }
 
 /// The names of the files in a directory of the operating system, sorted.

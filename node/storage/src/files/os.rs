@@ -24,9 +24,9 @@ impl OsFiles {
         }
     }
 
-    /// Removes what [`Files::remove_gradually`] had not come to when the last process ended.
-    pub(crate) fn clear_removed(&self) -> io::Result<()> {
-        self.remover.clear()
+    /// Goes on with what [`Files::remove_gradually`] had not come to when the last process ended.
+    pub(crate) fn resume_removing(&self) -> io::Result<()> {
+        self.remover.resume()
     }
 
     #[cfg(test)]

@@ -27,7 +27,6 @@ use crate::ranges::RangeSet;
 use crate::segment::{
     DIR, Footer, Frame, FrameKind, Link, Position, Seed, SegmentReader, file_name, number_of,
 };
-use crate::segment_files;
 use crate::state::PartitionState;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -199,8 +198,9 @@ pub(crate) fn recover(context: &Context<'_>, known: Known) -> Result<Recovered, 
         seal(context, number, recovered.engine.closed())?;
     }
     remove_strays(context, &numbers, &kept)?;
+    // At once: a disk that is full needs the space for what the start writes.
     let released = recovered.engine.take_released();
-    segment_files::remove(files, &released).map_err(|error| context.fatal(error))?;
+    remove_segments(context, &released)?;
     recovered.log_bytes = recovered
         .engine
         .closed()
@@ -445,15 +445,28 @@ fn seal(
 
 /// Removes segments that are not part of the log: starts that were never synced, or whose content was rewritten.
 fn remove_strays(context: &Context<'_>, numbers: &[u64], kept: &[u64]) -> Result<(), OpenError> {
-    for number in numbers.iter().filter(|number| !kept.contains(number)) {
+    let strays = numbers.iter().filter(|number| !kept.contains(number));
+    let strays: Vec<u64> = strays.copied().collect();
+    for number in &strays {
         tracing::info!(
             file = context.path(*number),
             "removing a segment that holds nothing of the log"
         );
+    }
+    remove_segments(context, &strays)
+}
+
+/// Removes the files of segments, in this order.
+fn remove_segments(context: &Context<'_>, numbers: &[u64]) -> Result<(), OpenError> {
+    for number in numbers {
         context
             .files
             .remove(&file_name(*number))
             .map_err(context.io("remove", *number))?;
+    }
+    if let Some(last) = numbers.last() {
+        let synced = context.files.sync_dir(DIR);
+        synced.map_err(context.io("sync the removal of", *last))?;
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ impl SnapshotReceiver {
         })
     }
 
-    /// Takes the next bytes. After an error the rest is of no use.
+    /// Takes the next bytes. After an error the rest is of no use. Blocks.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         self.decoder.push(bytes);
         while let Some(part) = self

@@ -6,7 +6,7 @@ use super::into_io;
 use crate::entry::LogId;
 use crate::error::SnapshotError;
 use crate::files::File;
-use crate::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_META_BYTES_MAX, SNAPSHOT_UNSYNCED_BYTES_MAX};
+use crate::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_META_BYTES_MAX, SNAPSHOT_SYNC_BYTES};
 use crate::partition::PartitionLog;
 use crate::storage::Owner;
 use std::io;
@@ -88,7 +88,7 @@ impl TemporaryFile {
             .write_at(bytes, self.size)
             .map_err(self.failed("write"))?;
         self.size += bytes.len() as u64;
-        if self.size - self.synced >= SNAPSHOT_UNSYNCED_BYTES_MAX {
+        if self.size - self.synced >= SNAPSHOT_SYNC_BYTES {
             self.sync()?;
         }
         Ok(())
@@ -126,7 +126,7 @@ impl TemporaryFile {
 impl Drop for TemporaryFile {
     fn drop(&mut self) {
         if !self.published
-            && let Err(error) = self.owner.shared.files.remove(&self.name)
+            && let Err(error) = self.owner.shared.files.remove_gradually(&self.name)
         {
             tracing::warn!(file = self.path(), %error, "an unfinished snapshot stays until the next start");
         }

@@ -52,11 +52,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<(Storage, OpenReport)
         .and_then(|mut random| random.read_exact(&mut salt))
         .map_err(|error| OpenError::io("read", "/dev/urandom", error))?;
     let files = Arc::new(OsFiles::new(dir));
-    let opened = open_with(files.clone(), &open_index, options, Some(lock), salt)?;
-    if let Err(error) = files.resume_removing() {
-        tracing::warn!(%error, "files that were removed before this start keep their space");
-    }
-    Ok(opened)
+    open_with(files, &open_index, options, Some(lock), salt)
 }
 
 #[cfg(feature = "simulation")]
@@ -128,6 +124,10 @@ fn open_with(
         files
             .sync_dir(dir)
             .map_err(|error| OpenError::io("sync", files.path(dir).display(), error))?;
+    }
+    // Now that their old names are gone for good, and before a disk that is full is written to.
+    if let Err(error) = files.resume_removing() {
+        tracing::warn!(%error, "files that were removed before this start keep their space");
     }
     let io = |operation, name: &str| {
         let file = files.path(name).display().to_string();

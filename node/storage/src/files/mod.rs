@@ -43,6 +43,11 @@ pub(crate) trait Files: Send + Sync {
     fn remove_gradually(&self, name: &str) -> io::Result<()> {
         self.remove(name)
     }
+    /// Goes on with what [`Self::remove_gradually`] had not come to when the last process ended. The directories that
+    /// the files were in are synced before.
+    fn resume_removing(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Makes the directory's names durable.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
     /// Room on the file system.

@@ -24,11 +24,6 @@ impl OsFiles {
         }
     }
 
-    /// Goes on with what [`Files::remove_gradually`] had not come to when the last process ended.
-    pub(crate) fn resume_removing(&self) -> io::Result<()> {
-        self.remover.resume()
-    }
-
     #[cfg(test)]
     pub(super) fn remover(&self) -> &Remover {
         &self.remover
@@ -77,6 +72,10 @@ impl Files for OsFiles {
 
     fn remove_gradually(&self, name: &str) -> io::Result<()> {
         self.remover.remove(&self.path(name))
+    }
+
+    fn resume_removing(&self) -> io::Result<()> {
+        self.remover.resume()
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {

@@ -244,31 +244,25 @@ fn a_snapshot_is_never_far_ahead_of_what_is_synced_of_it() {
         let name = names.iter().find(|name| name.ends_with(".tmp")).unwrap();
         files.unsynced_bytes(name)
     };
+    let in_chunks = |bytes: &[u8], files: &SimFiles, take: &mut dyn FnMut(&[u8])| {
+        let unsynced = bytes.chunks(100_000).map(|chunk| {
+            take(chunk);
+            unsynced(files)
+        });
+        let unsynced_max = unsynced.max().unwrap();
+        assert!((1..=1 << 20).contains(&unsynced_max), "{unsynced_max}");
+    };
     let (here, files) = open(1);
     let mut writer = here.snapshots().create(0, id(1, 9), Bytes::new()).unwrap();
-    let mut unsynced_max = 0;
-    for chunk in state(5 << 20).chunks(100_000) {
+    in_chunks(&state(5 << 20), &files, &mut |chunk| {
         writer.write_all(chunk).unwrap();
-        unsynced_max = unsynced_max.max(unsynced(&files));
-    }
-    assert!(
-        (1..=1 << 20).contains(&unsynced_max),
-        "{unsynced_max} written"
-    );
+    });
     let info = writer.finish().unwrap();
 
     let (there, files) = open(2);
     let sent = raw_bytes(&here.snapshots().open_raw(&info).unwrap());
     let mut receiver = there.snapshots().receive(0).unwrap();
-    let mut unsynced_max = 0;
-    for chunk in sent.chunks(100_000) {
-        receiver.write(chunk).unwrap();
-        unsynced_max = unsynced_max.max(unsynced(&files));
-    }
-    assert!(
-        (1..=1 << 20).contains(&unsynced_max),
-        "{unsynced_max} received"
-    );
+    in_chunks(&sent, &files, &mut |chunk| receiver.write(chunk).unwrap());
     let received = receiver.finish().unwrap();
     let mut found = Vec::new();
     let mut reader = there.snapshots().open(&received).unwrap();

@@ -36,6 +36,8 @@ pub const SNAPSHOT_META_BYTES_MAX: usize = 16 << 20;
 /// Bytes of a snapshot after which it is synced while it is written: the log's fdatasyncs wait for what another one has
 /// to write.
 pub const SNAPSHOT_SYNC_BYTES: u64 = 1 << 20;
+/// Removed files that wait for their space to be given back bit by bit; what is more is given back at once.
+pub const REMOVED_FILES_MAX: usize = 64;
 /// Payload bytes of one checksummed block of a snapshot file.
 pub const SNAPSHOT_BLOCK_BYTES: usize = 256 << 10;
 /// Largest identity file.

@@ -5,12 +5,13 @@
 //! when several nodes have one disk. So the file leaves its place at once, and a thread cuts it down in transactions
 //! that are as small as one wants them.
 
+use crate::limits::REMOVED_FILES_MAX;
 use parking_lot::Mutex;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 /// Where files are until their space is given back, under numbers.
 const DIR: &str = "removed";
@@ -27,7 +28,7 @@ pub(super) struct Remover {
 #[derive(Debug, Default)]
 struct State {
     /// The thread ends when this is dropped and everything is removed. There is none before the first file.
-    queue: Option<Sender<Removed>>,
+    queue: Option<SyncSender<Removed>>,
     /// The last number given to a file.
     last: u64,
 }
@@ -96,25 +97,26 @@ impl State {
     }
 
     fn give(&mut self, removed: Removed) -> io::Result<()> {
-        let queue = match self.queue.take().map_or_else(spawn, Ok) {
-            Ok(queue) => queue,
-            Err(error) => {
-                tracing::warn!(%error, "no thread can be made that removes files bit by bit");
-                return fs::remove_file(removed.path);
+        if self.queue.is_none() {
+            match spawn() {
+                Ok(queue) => self.queue = Some(queue),
+                Err(error) => {
+                    tracing::warn!(%error, "no thread can be made that removes files bit by bit");
+                }
             }
-        };
-        match queue.send(removed) {
-            Ok(()) => {
-                self.queue = Some(queue);
-                Ok(())
-            }
-            Err(unsent) => fs::remove_file(unsent.0.path),
         }
+        let unsent = match &self.queue {
+            Some(queue) => queue.try_send(removed).err().map(|error| match error {
+                TrySendError::Full(removed) | TrySendError::Disconnected(removed) => removed,
+            }),
+            None => Some(removed),
+        };
+        unsent.map_or(Ok(()), |removed| fs::remove_file(removed.path))
     }
 }
 
-fn spawn() -> io::Result<Sender<Removed>> {
-    let (sender, receiver) = channel();
+fn spawn() -> io::Result<SyncSender<Removed>> {
+    let (sender, receiver) = sync_channel(REMOVED_FILES_MAX);
     std::thread::Builder::new()
         .name("file-remover".to_owned())
         .spawn(move || run(&receiver))?;
@@ -180,7 +182,7 @@ mod tests {
             files.create_dir("segments").unwrap();
             let bytes = vec![7; 10 << 20];
             files.create(NAME).unwrap().write_at(&bytes, 0).unwrap();
-            let (sender, queue) = channel();
+            let (sender, queue) = sync_channel(2);
             files.remover().state.lock().queue = Some(sender);
             Self { dir, files, queue }
         }
@@ -256,7 +258,7 @@ mod tests {
         fs::write(dir.join("of somebody else"), "kept").unwrap();
 
         let files = OsFiles::new(world.dir.path());
-        let (sender, queue) = channel();
+        let (sender, queue) = sync_channel(2);
         files.remover().state.lock().queue = Some(sender);
         files.resume_removing().unwrap();
         // The number that is left is not used a second time.
@@ -266,6 +268,20 @@ mod tests {
         drop(files.remover().state.lock().queue.take());
         run(&queue);
         assert_eq!(files.list(DIR).unwrap(), ["of somebody else"]);
+    }
+
+    /// I11
+    #[test]
+    fn what_is_too_much_for_the_thread_is_removed_at_once() {
+        let world = World::new();
+        world.files.remove_gradually(NAME).unwrap();
+        for _ in 0..3 {
+            world.files.create(NAME).unwrap();
+            world.files.remove_gradually(NAME).unwrap();
+            assert!(world.files.list("segments").unwrap().is_empty());
+        }
+        assert_eq!(world.files.list(DIR).unwrap().len(), 2);
+        world.run();
     }
 
     #[test]

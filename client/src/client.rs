@@ -366,6 +366,22 @@ impl Client {
         .await
     }
 
+    /// Ends an upgrade: puts the highest feature level in force that any member
+    /// reads, once all read it. There is no way back. Safe to repeat.
+    ///
+    /// # Errors
+    /// Refused, with the members that do not answer or do not read it, or no
+    /// answer in time.
+    pub async fn finalize_upgrade(&self) -> Result<v1::FinalizeUpgradeResponse, CallError> {
+        let message = v1::FinalizeUpgradeRequest {
+            partition: self.partition(),
+        };
+        self.ask(Repeat::Idempotent, message, |attempt, request| async move {
+            attempt.admin().finalize_upgrade(request).await
+        })
+        .await
+    }
+
     /// Takes a snapshot on the node that answers.
     ///
     /// # Errors

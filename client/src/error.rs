@@ -32,6 +32,7 @@ pub enum Reason {
     NotFound,
     UnknownPartition,
     WrongCluster,
+    FeatureLevel,
     /// A change of the members is in the log and not known to be in force.
     ChangeUnfinished,
     /// One this release does not know, or none at all (empty).
@@ -39,7 +40,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const KNOWN: [(Reason, &'static str); 19] = [
+    const KNOWN: [(Reason, &'static str); 20] = [
         (Reason::NoLeader, "NO_LEADER"),
         (Reason::Draining, "DRAINING"),
         (Reason::Starting, "STARTING"),
@@ -58,6 +59,7 @@ impl Reason {
         (Reason::NotFound, "NOT_FOUND"),
         (Reason::UnknownPartition, "UNKNOWN_PARTITION"),
         (Reason::WrongCluster, "WRONG_CLUSTER"),
+        (Reason::FeatureLevel, "FEATURE_LEVEL"),
         (Reason::ChangeUnfinished, "CHANGE_UNFINISHED"),
     ];
 

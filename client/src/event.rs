@@ -117,6 +117,17 @@ pub fn custom(hunt: &str, player: &str, r#type: &str, payload: impl Into<Bytes>)
     event(hunt, player, kind)
 }
 
+/// The organisers tell all players something about a clue, or with an empty
+/// `clue` about the hunt.
+#[must_use]
+pub fn announced(hunt: &str, clue: &str, text: &str) -> v1::Event {
+    let kind = Kind::Announced(v1::Announced {
+        clue: clue.to_owned(),
+        text: text.to_owned(),
+    });
+    event(hunt, "", kind)
+}
+
 /// Expects that the hunt has no event yet.
 #[must_use]
 pub fn expect_no_event(hunt: &str) -> v1::ExpectedRevision {

@@ -53,9 +53,11 @@ pub fn handling(refusal: &Refusal) -> Handling {
         Reason::SessionUnknown => Handling::SessionForgotten,
         Reason::RevisionMismatch => Handling::Decided,
         Reason::PayloadMismatch => Handling::Taken,
-        Reason::Invalid | Reason::OutOfRange | Reason::NotFound | Reason::UnknownPartition => {
-            Handling::Invalid
-        }
+        Reason::Invalid
+        | Reason::OutOfRange
+        | Reason::NotFound
+        | Reason::UnknownPartition
+        | Reason::FeatureLevel => Handling::Invalid,
         // Asking again tells no more than that a change is in progress.
         Reason::ChangeUnfinished => Handling::Unsure,
         // A delay is only given where a retry can help.

@@ -20,6 +20,7 @@ mod node;
 pub mod run;
 pub mod sim;
 mod throttle;
+pub mod upgrade;
 
 pub use cluster::{Cluster, ClusterError, channel};
 pub use command::CommandError;

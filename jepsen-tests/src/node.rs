@@ -79,6 +79,8 @@ pub fn binary(name: &str) -> Result<PathBuf, ProcessError> {
 pub struct NodeProcess {
     spec: NodeSpec,
     environment: Vec<(String, String)>,
+    /// Another release's program; none: the workspace's own.
+    program: Option<PathBuf>,
     child: Option<Child>,
     /// How it ended when nobody had told it to, until somebody asks.
     own_end: Option<ExitStatus>,
@@ -90,6 +92,7 @@ impl NodeProcess {
         Self {
             spec,
             environment: Vec::new(),
+            program: None,
             child: None,
             own_end: None,
         }
@@ -98,6 +101,11 @@ impl NodeProcess {
     /// Starts it with this environment variable from now on.
     pub fn set_env(&mut self, key: &str, value: &str) {
         self.environment.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Starts this program from now on.
+    pub fn set_program(&mut self, program: &Path) {
+        self.program = Some(program.to_owned());
     }
 
     /// Who it is.
@@ -151,7 +159,10 @@ impl NodeProcess {
             OpenOptions::new().create(true).append(true).open(&log_file)
         };
         let failed = |source| ProcessError::io(format!("opening {}", log_file.display()), source);
-        let node = binary("huntlog-node")?;
+        let node = match &self.program {
+            Some(program) => program.clone(),
+            None => binary("huntlog-node")?,
+        };
         let mut command = match &self.spec.namespace {
             None => Command::new(node),
             // nsenter becomes the node: the process id is the node's.
@@ -308,6 +319,18 @@ impl NodeProcess {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             ProcessError::io(what, std::io::Error::other(said))
         })
+    }
+
+    /// Takes what it has printed from this byte on out of its log.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn forget_log_from(&self, position: usize) -> Result<(), ProcessError> {
+        OpenOptions::new()
+            .write(true)
+            .open(self.spec.log_file())
+            .and_then(|file| file.set_len(position as u64))
+            .map_err(|source| ProcessError::io("cutting a node's log", source))
     }
 
     /// What it has printed so far.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use http::Uri;
-use huntlog_machine::Limits;
+use huntlog_machine::{LevelRange, Limits};
 use huntlog_storage::{OpenError, OpenReport, Options, Storage};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -68,6 +68,11 @@ pub trait Host: Send + Sync + 'static {
     /// its nodes and for ever.
     fn machine_limits(&self) -> Limits {
         Limits::default()
+    }
+
+    /// The feature levels that the node reads: those of its release.
+    fn feature_levels(&self) -> LevelRange {
+        LevelRange::SUPPORTED
     }
 
     /// Makes the data directory if it is not there, and opens it. Blocks.

@@ -23,6 +23,8 @@ const MIB: usize = 1024 * KIB;
 
 /// One event.
 pub const EVENT_BYTES_MAX: usize = MIB;
+/// The text of an announcement.
+pub const ANNOUNCEMENT_BYTES_MAX: usize = 4_096;
 /// All events of one batch together.
 pub const BATCH_BYTES_MAX: usize = 4 * MIB;
 /// The events of one batch.

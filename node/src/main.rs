@@ -147,7 +147,7 @@ fn give_up(error: &NodeError) -> ExitStatus {
             ExitStatus::Environment
         }
         NodeError::Open(huntlog_storage::OpenError::Locked { .. }) => ExitStatus::Environment,
-        NodeError::Partition(error) if error.is_damage() => ExitStatus::Data,
+        NodeError::Partition(error) if error.is_lasting() => ExitStatus::Data,
         NodeError::Open(_)
         | NodeError::Identity(_)
         | NodeError::Formation(_)

@@ -15,7 +15,8 @@ use crate::api::{NodeContext, NodeInfo};
 use crate::cluster::{
     DiffersFromLeader, FollowMembersError, FormationError, IdentityFault, MemberChanger,
     NodeIdentity, PeerState, RemovedFromCluster, StaleDirectory, exchange_hellos, finish_forming,
-    follow_members, form, load_or_mint, refuse_stale_directory, remember_peers,
+    follow_members, form, load_or_mint, raise_to_founding_level, refuse_stale_directory,
+    remember_peers,
 };
 use crate::config::{BindError, Config, DataDirError, Port};
 use crate::host::{Host, HostStorageError, Machine};
@@ -189,7 +190,12 @@ impl Node {
             &storage,
             &config.cluster.name,
             config.node.id,
+            host.feature_levels(),
         )?);
+        metrics
+            .node
+            .feature_level_max
+            .set(host.feature_levels().max.into());
         let peers = Arc::new(Peers::new(identity.local(), host.dialer()));
         let context = Arc::new(NodeContext::new(
             NodeInfo {
@@ -309,6 +315,7 @@ async fn open_storage(
         })),
         on_progress: Some(Arc::new(log_progress)),
         tail_bytes: limits::TAIL_CACHE_BYTES,
+        data_version_max: host.feature_levels().max,
         ..Options::default()
     };
     let node = config.node.clone();
@@ -393,7 +400,11 @@ impl BringUp {
 
         let mut watchers = JoinSet::new();
         for partition in started.values() {
-            watchers.spawn(become_ready(partition.clone(), self.health.clone()));
+            watchers.spawn(become_ready(
+                partition.clone(),
+                self.identity.clone(),
+                self.health.clone(),
+            ));
             watchers.spawn(watch_raft(
                 partition.clone(),
                 self.peers.clone(),
@@ -439,6 +450,13 @@ impl BringUp {
                 let partition = partition.clone();
                 async move {
                     partition.succeed_leaders().await;
+                    Ok(())
+                }
+            });
+            watchers.spawn({
+                let raising = raise_to_founding_level(self.changer.clone(), partition.clone());
+                async {
+                    raising.await;
                     Ok(())
                 }
             });
@@ -493,6 +511,7 @@ impl BringUp {
             rules: MachineRules {
                 limits: self.host.machine_limits(),
                 ignore_digests_through: self.config.raft.ignore_digests_through,
+                levels: self.host.feature_levels(),
             },
             retention: Retention {
                 max_age: self.config.retention.max_age,

@@ -363,7 +363,8 @@ async fn hunts_and_events_are_made_and_read() {
         stdout(&tail)
     );
     let status = huntctl(&peers, &["cluster", "status"]).await;
-    assert_eq!(stdout(&status).lines().count(), 4, "{}", stdout(&status));
+    // A line of columns, three nodes, and how far the cluster is with its releases.
+    assert_eq!(stdout(&status).lines().count(), 5, "{}", stdout(&status));
     let health = json(&peers, &["cluster", "health"]).await;
     assert_eq!(health["healthy"], true);
     assert_eq!(

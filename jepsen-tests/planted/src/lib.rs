@@ -43,11 +43,18 @@ pub enum Bug {
     SubscriptionSkips,
     /// One player more wins a limited treasure.
     ClaimCountedTwice,
+    /// What a feature level brings is taken and applied before that level is in
+    /// force.
+    AppliedBelowLevel,
+    /// The feature level is that of the node's release instead of the state's.
+    LevelOfTheRelease,
+    /// The digest covers the feature level before the level that brings this.
+    DigestCoversTooEarly,
 }
 
 impl Bug {
     /// All there are.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::AcknowledgeBeforeSync,
         Self::NoDedup,
         Self::SnapshotWithoutSessions,
@@ -62,6 +69,9 @@ impl Bug {
         Self::HashMapIterated,
         Self::SubscriptionSkips,
         Self::ClaimCountedTwice,
+        Self::AppliedBelowLevel,
+        Self::LevelOfTheRelease,
+        Self::DigestCoversTooEarly,
     ];
 
     /// What it is called on a command line.
@@ -82,6 +92,9 @@ impl Bug {
             Self::HashMapIterated => "hash-map-iterated",
             Self::SubscriptionSkips => "subscription-skips",
             Self::ClaimCountedTwice => "claim-counted-twice",
+            Self::AppliedBelowLevel => "applied-below-level",
+            Self::LevelOfTheRelease => "level-of-the-release",
+            Self::DigestCoversTooEarly => "digest-covers-too-early",
         }
     }
 }

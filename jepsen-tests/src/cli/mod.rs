@@ -8,6 +8,7 @@ mod run;
 mod seeds;
 mod sim;
 mod tally;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ enum Command {
     Run(run::Arguments),
     /// Runs every workload under every nemesis, and prints the table.
     Matrix(matrix::Arguments),
+    /// Upgrades a real cluster under load from an earlier release to this one.
+    Upgrade(upgrade::Arguments),
 }
 
 /// How a command ended.
@@ -135,6 +138,7 @@ pub fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Prove(arguments) => prove::run(&arguments),
         Command::Run(arguments) => run::run(arguments, &interrupts()?),
         Command::Matrix(arguments) => matrix::run(&arguments, &interrupts()?),
+        Command::Upgrade(arguments) => upgrade::run(arguments),
     }
 }
 

@@ -41,6 +41,10 @@ pub(super) struct Coverage {
     pub(super) claims: u64,
     /// Reads and subscriptions of what the retention has given up.
     pub(super) given_up: u64,
+    /// Batches taken of what a feature level brings.
+    pub(super) announced: u64,
+    /// Those refused, since that level was not in force.
+    pub(super) levels_refused: u64,
     /// Leaderships after the first.
     pub(super) leader_changes: u64,
     /// Followers that asked for votes since the leader's connection had broken.
@@ -109,6 +113,8 @@ impl Coverage {
             ("polls", self.polls),
             ("claims", self.claims),
             ("given_up", self.given_up),
+            ("announced", self.announced),
+            ("levels_refused", self.levels_refused),
             ("leader_changes", self.leader_changes),
             ("successions", self.successions),
             ("members_added", self.members_added),

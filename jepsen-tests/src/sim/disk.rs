@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntlog_machine::LATEST_LEVEL;
 use huntlog_storage::{Crash, OpenReport, Options, SimFiles, SimIndex, Storage};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -116,6 +117,7 @@ impl Disk {
         let options = Options {
             segment_bytes: SEGMENT_BYTES,
             reserve_bytes: 0,
+            data_version_max: LATEST_LEVEL,
             ..Options::default()
         };
         let files = self.files.fork_durable(0);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use huntlog_machine::Limits;
+use huntlog_machine::{LevelRange, Limits};
 use huntlog_node::config::{
     BindError, ClusterConfig, Config, ListenConfig, LogConfig, LogFormat, Member, NodeConfig,
     Port as NodePort, RaftConfig, RetentionConfig, SnapshotConfig,
@@ -37,6 +37,8 @@ pub(super) struct Setup {
     /// The bounds of the machine.
     pub(super) limits: Limits,
     pub(super) raft: RaftConfig,
+    /// Some nodes begin under a release that reads the first feature level alone.
+    pub(super) mixed: bool,
 }
 
 impl Setup {
@@ -124,6 +126,7 @@ struct SimHost {
     way: Way,
     disk: Disk,
     limits: Limits,
+    levels: LevelRange,
 }
 
 impl Host for SimHost {
@@ -145,6 +148,10 @@ impl Host for SimHost {
 
     fn machine_limits(&self) -> Limits {
         self.limits.clone()
+    }
+
+    fn feature_levels(&self) -> LevelRange {
+        self.levels
     }
 
     fn open_storage(
@@ -294,6 +301,7 @@ impl NodeHandle {
 pub(super) fn node_process(
     config: Config,
     limits: Limits,
+    levels: LevelRange,
     way: Way,
     disk: Disk,
 ) -> (impl Future<Output = ()> + Send + 'static, NodeHandle) {
@@ -314,6 +322,7 @@ pub(super) fn node_process(
             way,
             disk,
             limits,
+            levels,
         });
         let ending = match Node::start_on(host, config, ours.metrics.clone()).await {
             Err(error) => Ending::Failed(error.to_string()),

@@ -19,7 +19,7 @@ use super::coverage::Coverage;
 use super::deposed::is_of_a_deposed_leader;
 use super::interpose;
 use super::middlebox::{Middlebox, Mischief};
-use super::nemesis::Nemesis;
+use super::nemesis::{NEW, Nemesis, OLD};
 use super::net::Link;
 use super::node::Setup;
 use super::random::Random;
@@ -71,6 +71,7 @@ pub fn run(plan: Plan) -> (Outcome, History) {
         retention_bytes: random.one_in(3).then(|| 40_000 + random.below(260_000)),
         limits: limits(&mut random),
         raft: timers(&mut random),
+        mixed: random.one_in(3),
     };
     let usual = Link {
         latency: Duration::from_micros(100)..Duration::from_micros(300 + random.below(3_000)),
@@ -90,14 +91,17 @@ pub fn run(plan: Plan) -> (Outcome, History) {
     let mut world = World::new(plan.seed, setup, usual, trace.clone(), operator, middlebox);
     let ids: Vec<u64> = (1..=nodes).collect();
     *world.shared.members.lock() = ids.clone();
+    let mixed = world.setup.mixed;
     for id in &ids {
-        world.add_node(*id, &ids);
+        // One at least, so that the cluster is formed at the first level.
+        let old = mixed && (*id == 1 || random.one_in(2));
+        world.add_node(*id, &ids, if old { OLD } else { NEW });
     }
     world.add_operator();
     let ready = world.run_until(Duration::from_secs(30), |world| world.operator.is_set_up());
     let mut stages = Stages {
         world,
-        nemesis: Nemesis::new(plan.seed, nodes),
+        nemesis: Nemesis::new(plan.seed, nodes, mixed),
         random,
         subscribers: Vec::new(),
         readers: Vec::new(),
@@ -361,6 +365,7 @@ impl Stages {
             let members = world.members();
             let acknowledged = world.shared.acknowledged.load(Ordering::Relaxed);
             world.operator.leaves_members()
+                && world.operator.is_finalized()
                 && world.shared.seen.lock().settled(&members, acknowledged)
                 && world
                     .clients

@@ -2,7 +2,7 @@
 //! which index.
 
 use huntlog_jepsen::Cluster;
-use huntlog_machine::{Digest, DigestCheck, EntryBuilder};
+use huntlog_machine::{Digest, DigestCheck, EntryBuilder, LATEST_LEVEL};
 use huntlog_storage::{LogEntry, LogId, Options, Storage};
 
 use crate::failover::Load;
@@ -18,7 +18,11 @@ async fn a_node_that_differs_from_the_leader_s_digest_ends() {
 
     // As if a leader that had come to another state had written an entry.
     let data_dir = cluster.node(1).spec().data_dir();
-    let (storage, _) = Storage::open(&data_dir, Options::default()).expect("it is closed");
+    let options = Options {
+        data_version_max: LATEST_LEVEL,
+        ..Options::default()
+    };
+    let (storage, _) = Storage::open(&data_dir, options).expect("it is closed");
     let log = storage.partition(0);
     let last = log.last().expect("it is not empty");
     let check = DigestCheck {

@@ -153,6 +153,7 @@ async fn messages_of_another_protocol_cluster_or_node_are_refused() {
         from_node_uuid: "0".repeat(32),
         to_node_id: id,
         to_node_uuid: hello.node_uuid.clone(),
+        feature_level_max: u32::MAX,
     };
     let vote = Some(BallotVote {
         leader_id: Some(LeaderId {
@@ -287,6 +288,7 @@ async fn impossible_numbers_of_a_member_change_nothing() {
         from_node_uuid: absent_uuid,
         to_node_id: id,
         to_node_uuid: status.node_uuid.clone(),
+        feature_level_max: u32::MAX,
     });
     let ballot = |term, committed| {
         Some(BallotVote {
@@ -413,6 +415,7 @@ async fn one_who_is_no_member_can_not_bring_a_node_to_a_stop() {
             from_node_uuid: "9".repeat(32),
             to_node_id: leader,
             to_node_uuid: status.node_uuid,
+            feature_level_max: u32::MAX,
         }),
         // Further than anybody is.
         log_index: u64::MAX,

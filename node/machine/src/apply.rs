@@ -169,6 +169,7 @@ impl<'m, 'e> Application<'m, 'e> {
     fn command(&mut self, command: &EncodedCommandRef<'e>) -> CommandResult {
         match command.decode().expect(VALIDATED) {
             CommandRef::Batch(batch) => CommandResult::Batch(self.batch(&batch, command)),
+            CommandRef::RaiseLevel { level, .. } => self.raise_level(level),
             CommandRef::OpenSession { name, nonce, epoch } => {
                 let Machine {
                     view,
@@ -196,6 +197,14 @@ impl<'m, 'e> Application<'m, 'e> {
                 }
             }
         }
+    }
+
+    /// Raises the level; what this entry goes on with is decided at the new one.
+    fn raise_level(&mut self, level: u32) -> CommandResult {
+        let Machine { view, scratch, .. } = &mut *self.machine;
+        view.level = view.level.max(level);
+        scratch.record.level(view.level);
+        CommandResult::Level(view.level)
     }
 
     fn batch(&mut self, batch: &BatchRef<'e>, command: &EncodedCommandRef<'e>) -> BatchResult {

@@ -1,6 +1,7 @@
 //! What clients submit: owned types, mirrors of `huntlog.v1.Batch` and
 //! `huntlog.v1.Event`.
 
+use crate::level::{FIRST_LEVEL, LEVELS};
 use crate::{HuntDefinition, Timestamp};
 use bytes::Bytes;
 
@@ -111,6 +112,13 @@ pub enum EventKind {
         /// The application's bytes.
         payload: Bytes,
     },
+    /// The organisers tell all players something, such as an erratum.
+    Announced {
+        /// The id of the clue it is about; empty when it is about the hunt.
+        clue: String,
+        /// What they say, for people to read.
+        text: String,
+    },
 }
 
 impl EventKind {
@@ -132,6 +140,7 @@ impl EventKind {
             Self::TreasureClaimed { .. } => EventType::TreasureClaimed,
             Self::HintTaken { .. } => EventType::HintTaken,
             Self::Custom { .. } => EventType::Custom,
+            Self::Announced { .. } => EventType::Announced,
         }
     }
 }
@@ -169,11 +178,13 @@ pub enum EventType {
     HintTaken = 13,
     /// [`EventKind::Custom`]
     Custom = 14,
+    /// [`EventKind::Announced`]
+    Announced = 15,
 }
 
 impl EventType {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::HuntCreated,
         Self::HuntOpened,
         Self::HuntStarted,
@@ -188,9 +199,19 @@ impl EventType {
         Self::TreasureClaimed,
         Self::HintTaken,
         Self::Custom,
+        Self::Announced,
     ];
 
-    /// Its number, 1 to 14.
+    /// The feature level from which on a log may hold it.
+    #[must_use]
+    pub fn level(self) -> u32 {
+        match self {
+            Self::Announced => LEVELS,
+            _ => FIRST_LEVEL,
+        }
+    }
+
+    /// Its number, 1 to 15.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
@@ -220,6 +241,7 @@ impl EventType {
             Self::TreasureClaimed => "TreasureClaimed",
             Self::HintTaken => "HintTaken",
             Self::Custom => "Custom",
+            Self::Announced => "Announced",
         }
     }
 

@@ -22,6 +22,7 @@
 //! | `outcome`, `effect`, `reject` | what is decided about batches and events |
 //! | `apply`, `machine`, `view` | the fold, and what can be asked of it |
 //! | `names` | a hunt or a session by its name, for the fold |
+//! | `level` | which release reads which log |
 //! | `digest` | how replicas find out that they differ |
 //! | `history` | events as readers see them, from entry and record |
 //! | `snapshot` | the whole state as bytes, and back |
@@ -36,6 +37,7 @@ mod effect;
 mod event;
 pub mod history;
 mod hunt;
+mod level;
 pub mod limits;
 mod log;
 mod machine;
@@ -52,10 +54,10 @@ pub use answer::{answer_hash, derived_salt, normalise};
 pub use codec::DecodeError;
 pub use codec::batch::{
     BatchRef, CommandRef, EncodedCommand, Events, encode_batch, encode_open_session,
-    encode_reopen_session,
+    encode_raise_level, encode_reopen_session,
 };
 pub use codec::definition::EncodedDefinition;
-pub use codec::entry::{Commands, EncodedCommandRef, EntryBuilder, EntryRef};
+pub use codec::entry::{Commands, EncodedCommandRef, EntryBuilder, EntryRef, Needs};
 pub use codec::event::{EventRef, KindRef};
 pub use codec::record::RecordHeader;
 pub use definition::{Clue, DefinitionFault, Hint, HuntDefinition, Treasure};
@@ -66,6 +68,7 @@ pub use hunt::{
     ClueStats, EntryIndex, Hunt, LastSolve, PlayerRef, PlayerStatus, Scoreboard, ScoreboardRow,
     TreasureStats,
 };
+pub use level::{FIRST_LEVEL, LATEST_LEVEL, LevelRange, release_of};
 pub use limits::Limits;
 pub use log::{LogId, Timestamp};
 pub use machine::{ApplyError, Counters, Machine};

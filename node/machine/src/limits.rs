@@ -39,6 +39,9 @@ pub struct Limits {
     pub players_per_hunt_max: u32,
 }
 
+/// How many of the limits decide outcomes, and have a number in snapshots.
+pub(crate) const NUMBERED: usize = 11;
+
 impl Limits {
     /// Those of this log version.
     pub const DEFAULT: Self = Self {

@@ -1,12 +1,15 @@
 //! The machine: a fold over the log.
 
 use crate::apply::Application;
+use crate::codec::entry::Needs;
 use crate::codec::record::{RecordHeader, RecordWriter};
 use crate::codec::runs::RunWriter;
+use crate::level::LEVELS;
 use crate::names::Names;
 use crate::sessions::SessionIndex;
-use crate::{Applied, DecodeError, Digest, EntryRef, Limits, LogId, View};
+use crate::{Applied, DecodeError, Digest, EntryRef, LevelRange, Limits, LogId, View};
 use bytes::Bytes;
+use huntlog_planted::{Bug, is_planted};
 use std::ops::Deref;
 use thiserror::Error;
 
@@ -18,6 +21,9 @@ pub struct Machine {
     pub(crate) view: View,
     pub(crate) hunt_names: Names,
     pub(crate) session_index: SessionIndex,
+    /// The feature levels that this node's release reads. Not part of the state:
+    /// they end the node where it cannot go on, and decide nothing else.
+    levels: LevelRange,
     digests_uncomparable: u64,
     /// Of entries through this log index, 0 for none, the leader's digest is
     /// not compared.
@@ -54,6 +60,33 @@ pub enum ApplyError {
         log_id: LogId,
         /// The index that must come.
         expected_index: u64,
+    },
+    /// The log goes on at a level that this release does not read.
+    #[error(
+        "the log is at feature level {level} from entry {log_id} on, and this release reads level {supported}; nothing of that was applied, and nothing is lost; run release {release} or a newer one on this node"
+    )]
+    LevelUnknown {
+        /// The entry.
+        log_id: LogId,
+        /// The level from there on.
+        level: u32,
+        /// The first release that reads that level.
+        release: String,
+        /// The levels that this release reads.
+        supported: LevelRange,
+    },
+    /// The entry holds what the level in force does not know: replicas of the
+    /// releases of that level cannot read it.
+    #[error(
+        "log entry {log_id} needs feature level {need}, and level {have} is in force; it was not applied; a leader has proposed what it should have refused: report this"
+    )]
+    AboveLevel {
+        /// The entry.
+        log_id: LogId,
+        /// The level it needs.
+        need: u32,
+        /// The level in force.
+        have: u32,
     },
     /// This replica has decided something else than the leader (I7).
     #[error(
@@ -95,6 +128,7 @@ impl Machine {
             hunt_names: view.hunts.names(),
             view,
             session_index,
+            levels: LevelRange::SUPPORTED,
             digests_uncomparable: 0,
             ignore_digests_through: 0,
             scratch: Scratch::default(),
@@ -114,7 +148,8 @@ impl Machine {
         self.check_next(log_id)?;
         let unreadable = |source| ApplyError::Decode { log_id, source };
         let decoded = EntryRef::decode(entry).map_err(unreadable)?;
-        decoded.validate().map_err(unreadable)?;
+        let needs = decoded.validate().map_err(unreadable)?;
+        self.check_level(log_id, &needs)?;
         self.check_digest(log_id, &decoded)?;
         // Nothing below can fail, so an entry is applied whole or not at all.
         Ok(Application::new(self, log_id, entry, &decoded).run())
@@ -136,6 +171,15 @@ impl Machine {
     /// leader's was wrong, and is in the log for ever. Not part of the state.
     pub fn ignore_digests_through(&mut self, log_index: u64) {
         self.ignore_digests_through = log_index;
+    }
+
+    /// From now on entries are applied as far as a release that reads `levels`
+    /// can. Not part of the state.
+    pub fn accept_levels(&mut self, levels: LevelRange) {
+        self.levels = levels;
+        if is_planted(Bug::LevelOfTheRelease) {
+            self.view.level = levels.max;
+        }
     }
 
     /// The state as of now.
@@ -167,10 +211,14 @@ impl Machine {
             accepted: view.end_offset - first_offset,
             time_ms: view.time_ms,
         };
-        let (record, digest) = self
-            .scratch
-            .record
-            .finish(header, log_id, view.digests.last());
+        let covers_level = view.level >= LEVELS
+            || is_planted(Bug::DigestCoversTooEarly) && self.levels.max >= LEVELS;
+        let (record, digest) = self.scratch.record.finish(
+            header,
+            log_id,
+            view.digests.last(),
+            covers_level.then_some(view.level),
+        );
         view.digests
             .push(log_id.index, digest, view.limits.digests_kept);
         view.last_applied = Some(log_id);
@@ -197,6 +245,24 @@ impl Machine {
                 log_id,
                 expected_index,
             })
+        }
+    }
+
+    fn check_level(&self, log_id: LogId, needs: &Needs<'_>) -> Result<(), ApplyError> {
+        let have = self.view.level;
+        let supported = self.levels;
+        let need = needs.level;
+        if need > supported.max || need > have && !is_planted(Bug::AppliedBelowLevel) {
+            return Err(ApplyError::AboveLevel { log_id, need, have });
+        }
+        match needs.raises {
+            Some((level, release)) if level > supported.max => Err(ApplyError::LevelUnknown {
+                log_id,
+                level,
+                release: release.to_owned(),
+                supported,
+            }),
+            _ => Ok(()),
         }
     }
 

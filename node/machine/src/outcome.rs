@@ -43,6 +43,9 @@ pub enum CommandResult {
     },
     /// A session could not be opened; nothing has changed.
     SessionRefused(SessionRefusal),
+    /// The feature level in force from now on: the one asked for, or a higher one
+    /// that was in force before.
+    Level(u32),
 }
 
 /// What became of a batch.

@@ -1,5 +1,6 @@
 //! The replicated state, and what can be asked of it.
 
+use crate::level::FIRST_LEVEL;
 use crate::names::Names;
 use crate::sessions::{SessionInfo, Sessions};
 use crate::{
@@ -15,6 +16,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct View {
     pub(crate) partition: u32,
+    /// The feature level in force.
+    pub(crate) level: u32,
     pub(crate) last_applied: Option<LogId>,
     pub(crate) time_ms: u64,
     pub(crate) end_offset: u64,
@@ -29,6 +32,7 @@ impl View {
     pub(crate) fn new(partition: u32, limits: Limits) -> Self {
         Self {
             partition,
+            level: FIRST_LEVEL,
             last_applied: None,
             time_ms: 0,
             end_offset: 0,
@@ -49,6 +53,12 @@ impl View {
     #[must_use]
     pub fn partition(&self) -> u32 {
         self.partition
+    }
+
+    /// The feature level in force: what the log may hold from here on.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.level
     }
 
     /// The last log entry applied.

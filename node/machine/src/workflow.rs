@@ -94,10 +94,10 @@ const EXISTS: Step = Step::Refuse(RejectReason::HuntExists);
 /// state likewise. A hunt that does not exist has no row: `HuntCreated` makes
 /// one in DRAFT, everything else is refused as HUNT_UNKNOWN.
 ///
-/// Position reports and chat (`Custom`) are useful before the start, so they
-/// are taken in any state until the hunt is over.
+/// Position reports, chat (`Custom`) and announcements are useful before the
+/// start, so they are taken in any state until the hunt is over.
 #[rustfmt::skip]
-const TABLE: [(EventType, [Step; 6]); 14] = [
+const TABLE: [(EventType, [Step; 6]); 15] = [
     //                              DRAFT          OPEN           RUNNING        PAUSED         FINISHED CANCELLED
     (EventType::HuntCreated,        [EXISTS,        EXISTS,        EXISTS,        EXISTS,        EXISTS,  EXISTS]),
     (EventType::HuntOpened,         [To(Open),      WRONG,         WRONG,         WRONG,         OVER,    OVER]),
@@ -113,6 +113,7 @@ const TABLE: [(EventType, [Step; 6]); 14] = [
     (EventType::TreasureClaimed,    [IDLE,          IDLE,          Stay,          IDLE,          OVER,    OVER]),
     (EventType::HintTaken,          [IDLE,          IDLE,          Stay,          IDLE,          OVER,    OVER]),
     (EventType::Custom,             [Stay,          Stay,          Stay,          Stay,          OVER,    OVER]),
+    (EventType::Announced,          [Stay,          Stay,          Stay,          Stay,          OVER,    OVER]),
 ];
 
 /// What the log's time does by itself: the kind of event it makes when the

@@ -114,6 +114,8 @@ impl AdminService for AdminApi {
             version: self.context.info().version.clone(),
             partitions,
             draining: self.context.is_draining(),
+            feature_level_min: identity.levels.min,
+            feature_level_max: identity.levels.max,
         }))
     }
 
@@ -233,6 +235,14 @@ impl AdminService for AdminApi {
             .map_err(|error| error.into_status(Operation::Write))
     }
 
+    async fn finalize_upgrade(
+        &self,
+        request: Request<v1::FinalizeUpgradeRequest>,
+    ) -> Result<Response<v1::FinalizeUpgradeResponse>, Status> {
+        let call = Call::new(request.metadata());
+        self.finalize(request.into_inner(), call).await
+    }
+
     async fn remove_member(
         &self,
         request: Request<v1::RemoveMemberRequest>,
@@ -275,6 +285,7 @@ async fn partition_status(served: &ServedPartition, health: &HealthState) -> v1:
         digest: digest.map_or_else(Bytes::new, |check| Bytes::copy_from_slice(&check.digest.0)),
         digest_log_index: digest.map_or(0, |check| check.index),
         since_leader_contact: contact.and_then(duration_to_proto),
+        feature_level: view.level(),
     }
 }
 

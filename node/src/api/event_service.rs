@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use huntlog_machine::CommandResult;
+use huntlog_machine::{CommandResult, FIRST_LEVEL};
 use huntlog_proto::encoded::Page;
 use huntlog_proto::encoded::event_service_client::EventServiceClient;
 use huntlog_proto::encoded::event_service_server::EventService;
@@ -23,7 +23,7 @@ use super::reading::{Begun, start_read, start_subscribe};
 use super::status::Operation;
 use crate::connections::ConnectionInfo;
 use crate::limits;
-use crate::wire::{batch_command, open_session_command, open_session_response};
+use crate::wire::{batch_command, level_needed, open_session_command, open_session_response};
 
 /// Serves `EventService`.
 pub struct EventApi {
@@ -126,6 +126,10 @@ impl EventService for EventApi {
                 .map(Response::new)
                 .map_err(refused),
             Route::Forward(leader) => {
+                // A leader of an earlier release would not know what is meant.
+                let needed = request.batch.as_ref().map_or(FIRST_LEVEL, level_needed);
+                let understood = served.partition.check_leaders_level(leader.id, needed);
+                understood.map_err(|error| refused(error.into()))?;
                 let _room = self
                     .context
                     .reserve_append(request.encoded_len())
@@ -214,7 +218,9 @@ async fn open_session_here(
             fresh,
         )),
         CommandResult::SessionRefused(refusal) => Err(refusal.into()),
-        CommandResult::Batch(_) => unreachable!("an opening is answered as an opening"),
+        CommandResult::Batch(_) | CommandResult::Level(_) => {
+            unreachable!("an opening is answered as an opening")
+        }
     }
 }
 

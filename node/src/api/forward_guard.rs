@@ -66,6 +66,7 @@ mod tests {
             cluster_id: "1234".into(),
             node_id: 2,
             node_uuid: "abcd".into(),
+            levels: huntlog_machine::LevelRange::SUPPORTED,
         };
         let mut guard = ForwardGuard::new(Arc::new(Peers::new(identity, None)));
         for (cluster, uuid, passes) in [

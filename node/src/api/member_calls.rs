@@ -211,6 +211,29 @@ impl AdminApi {
         }))
     }
 
+    pub(super) async fn finalize(
+        &self,
+        request: v1::FinalizeUpgradeRequest,
+        call: Call,
+    ) -> Answer<v1::FinalizeUpgradeResponse> {
+        let served = self.context.to_write(request.partition).map_err(refused)?;
+        if let Route::Forward(leader) = served.route(call.forwarded).map_err(refused)? {
+            let send = async |channel, request| {
+                AdminServiceClient::new(channel)
+                    .finalize_upgrade(request)
+                    .await
+            };
+            return self.forward(served, &leader, &call, request, send).await;
+        }
+        let changer = self.context.changer().map_err(refused)?;
+        let raised = within(&call, changer.finalize(&served.partition)).await?;
+        Ok(Response::new(v1::FinalizeUpgradeResponse {
+            feature_level: raised.level,
+            already_done: raised.change == Change::AlreadyMade,
+            behind_node_ids: raised.behind,
+        }))
+    }
+
     async fn forward<Q, A, F>(
         &self,
         served: &ServedPartition,

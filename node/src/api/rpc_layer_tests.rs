@@ -64,6 +64,7 @@ fn layer() -> (RpcLayer, Arc<Metrics>) {
                 cluster_id: OWN.to_owned(),
                 node_id: 1,
                 node_uuid: "1".repeat(32),
+                levels: huntlog_machine::LevelRange::SUPPORTED,
             },
             None,
         )),

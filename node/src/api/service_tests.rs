@@ -51,6 +51,7 @@ impl Cluster {
                 cluster_id: "c".repeat(32),
                 node_id: 1,
                 node_uuid: "1".repeat(32),
+                levels: huntlog_machine::LevelRange::SUPPORTED,
             },
             None,
         ));
@@ -81,6 +82,7 @@ impl Cluster {
             rules: MachineRules {
                 limits: huntlog_machine::Limits::default(),
                 ignore_digests_through: 0,
+                levels: huntlog_machine::LevelRange::SUPPORTED,
             },
             storage,
             peers,

@@ -262,6 +262,9 @@ fn what_happened(error: &ApiError) -> String {
         ApiError::Write(WriteError::Overloaded { in_flight_bytes }) => {
             format!("this node has {in_flight_bytes} bytes of appends in flight, its limit")
         }
+        ApiError::Write(WriteError::FeatureLevel { have, need }) => {
+            format!("the request needs feature level {need}, and level {have} is in force")
+        }
         ApiError::Write(WriteError::LeadershipLost) => {
             "this node lost its leadership while the request was in flight".to_owned()
         }
@@ -457,6 +460,9 @@ fn write_row(error: &WriteError) -> Row {
         WriteError::NoLeader => no_leader(),
         WriteError::Overloaded { .. } => overloaded(),
         WriteError::Draining => draining(),
+        WriteError::FeatureLevel { have, need } => feature_level(*have, *need).next(
+            "upgrade every node, then put the level in force with `huntctl cluster finalize`",
+        ),
         WriteError::LeadershipLost => Row::unavailable(
             "LEADERSHIP_LOST",
             Disposition::Unknown,
@@ -464,6 +470,12 @@ fn write_row(error: &WriteError) -> Row {
         ),
         WriteError::NodeFailed => node_failed(),
     }
+}
+
+fn feature_level(have: u32, need: u32) -> Row {
+    Row::precondition("FEATURE_LEVEL")
+        .with("have", have)
+        .with("need", need)
 }
 
 /// Somebody holds the `epoch` of a session that is at `current` now.
@@ -612,6 +624,11 @@ fn init_row(error: &InitError) -> Row {
     }
 }
 
+/// Node ids, separated by commas.
+fn ids<'a>(ids: impl Iterator<Item = &'a NodeId>) -> String {
+    ids.map(NodeId::to_string).collect::<Vec<_>>().join(",")
+}
+
 fn member_row(error: &MemberError) -> Row {
     let taken = |reason| Row::new(Code::AlreadyExists, reason, Disposition::NotApplied);
     let unavailable = |reason| {
@@ -665,6 +682,16 @@ fn member_row(error: &MemberError) -> Row {
         MemberError::Silent(id) => Row::precondition("NODE_SILENT")
             .with("node_id", id)
             .next("start it, and repeat the request; a silent voter is one failure the cluster does not survive any more, force makes it one all the same"),
+        MemberError::NewcomerLevel { address, levels, level } => feature_level(levels.max, *level)
+            .with("address", address)
+            .next("run a release on it that reads that level, and repeat the request"),
+        MemberError::LevelsDiffer { have, need, unable } => feature_level(*have, *need)
+            .with("nodes", ids(unable.iter().map(|(id, ..)| id)))
+            .next("upgrade these nodes, and repeat the request"),
+        MemberError::LevelSilent { have, silent } => Row::precondition("NODE_SILENT")
+            .with("have", have)
+            .with("nodes", ids(silent.iter().map(|(id, _)| id)))
+            .next("start them, or remove them from the cluster, and repeat the request"),
         MemberError::CatchingUp { id, matched, last } => unavailable("CATCHING_UP")
             .with("node_id", id)
             .with("actual", matched)
@@ -676,7 +703,7 @@ fn member_row(error: &MemberError) -> Row {
             .next("bring silent nodes back, or remove them first; force does it all the same, at that price"),
         MemberError::Unfinished { .. } => {
             Row::new(Code::DeadlineExceeded, "CHANGE_UNFINISHED", Disposition::Unknown)
-                .next("it goes on once enough voters answer: look at the list of members before you repeat it")
+                .next("it goes on once enough voters answer: look at the list of members, or at the level in force, before you repeat it")
         }
     }
 }

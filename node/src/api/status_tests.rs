@@ -1,6 +1,6 @@
 //! The table of answers, a test for each row.
 
-use huntlog_machine::ExpectedRevision;
+use huntlog_machine::{ExpectedRevision, LevelRange};
 
 use super::*;
 use crate::api::error::Resource;
@@ -729,5 +729,74 @@ fn who_forms_a_cluster_is_named() {
         },
         (Code::Unavailable, "NOT_COORDINATOR", "NOT_APPLIED", true),
         &[("leader_id", "1"), ("leader_address", "a:7650")],
+    );
+}
+
+#[test]
+fn what_a_level_is_missing_for_has_both_numbers() {
+    let precondition = (
+        Code::FailedPrecondition,
+        "FEATURE_LEVEL",
+        "NOT_APPLIED",
+        false,
+    );
+    let message = write(
+        || ApiError::Write(WriteError::FeatureLevel { have: 1, need: 2 }),
+        precondition,
+        &[("have", "1"), ("need", "2")],
+    );
+    for part in ["needs feature level 2", "level 1 is in force", "finalize"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let reads = |max| LevelRange { min: 1, max };
+    let unable = || {
+        vec![
+            (2, String::new(), reads(1)),
+            (3, "0.2.0".to_owned(), reads(2)),
+        ]
+    };
+    let message = write(
+        || {
+            ApiError::Member(MemberError::LevelsDiffer {
+                have: 1,
+                need: 3,
+                unable: unable(),
+            })
+        },
+        precondition,
+        &[("have", "1"), ("need", "3"), ("nodes", "2,3")],
+    );
+    for part in [
+        "node 2 reads level 1",
+        "node 3, of release 0.2.0, reads level 1 to 2",
+        "upgrade these nodes",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    write(
+        || {
+            ApiError::Member(MemberError::LevelSilent {
+                have: 1,
+                silent: vec![(2, "no answer".to_owned())],
+            })
+        },
+        (
+            Code::FailedPrecondition,
+            "NODE_SILENT",
+            "NOT_APPLIED",
+            false,
+        ),
+        &[("have", "1"), ("nodes", "2")],
+    );
+    write(
+        || {
+            ApiError::Member(MemberError::NewcomerLevel {
+                address: "h:7651".to_owned(),
+                levels: reads(1),
+                level: 2,
+            })
+        },
+        precondition,
+        &[("have", "1"), ("need", "2"), ("address", "h:7651")],
     );
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
+use huntlog_machine::LATEST_LEVEL;
 use huntlog_storage::{
     FrameCounts, IndexInspection, InspectError, InspectOptions, Inspection, PartitionInspection,
     SegmentInspection, Severity, SnapshotInspection, Vote, inspect,
@@ -68,6 +69,7 @@ impl InspectArgs {
         let shown = progress.clone();
         let options = InspectOptions {
             verify: self.verify,
+            data_version_max: LATEST_LEVEL,
             on_progress: Some(Arc::new(move |done, all| {
                 shown.set_length(all);
                 shown.set_position(done);

@@ -16,10 +16,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntlog_machine::{FIRST_LEVEL, LevelRange};
 use huntlog_proto::peer;
 use tokio::sync::watch;
 
-use super::hello::{Whom, say_hello};
+use super::hello::{Whom, levels_told, say_hello};
 use super::identity::{IdentityFault, NodeIdentity, new_uuid};
 use crate::limits;
 use crate::partition::Partition;
@@ -96,6 +97,11 @@ pub enum FormationError {
         /// This node's id.
         node_id: NodeId,
     },
+    /// No feature level is read by all initial members.
+    #[error(
+        "the initial members have no feature level in common: {0}; run releases that have one on all nodes"
+    )]
+    Levels(String),
     /// Two initial members belong to different clusters.
     #[error(
         "the initial members belong to two clusters, {0} and {1}; correct cluster.initial_members"
@@ -110,8 +116,27 @@ pub enum FormationError {
 pub(super) struct Round {
     /// Everyone who answered, this node included.
     pub(super) members: BTreeMap<NodeId, peer::MemberNode>,
+    /// The feature levels that each of them reads.
+    levels: BTreeMap<NodeId, LevelRange>,
     /// The cluster that one of them, and this node, belong to.
     pub(super) cluster: Option<(String, Vec<peer::MemberNode>)>,
+}
+
+impl Round {
+    /// The highest feature level that all who answered read: that at which a
+    /// cluster of them is formed.
+    pub(super) fn common_level(&self) -> Result<u32, FormationError> {
+        let highest = self.levels.values().map(|levels| levels.max).min();
+        let level = highest.unwrap_or(FIRST_LEVEL);
+        if self.levels.values().all(|levels| levels.contains(level)) {
+            return Ok(level);
+        }
+        let each = self.levels.iter();
+        let each: Vec<_> = each
+            .map(|(id, levels)| format!("node {id} reads level {levels}"))
+            .collect();
+        Err(FormationError::Levels(each.join(", ")))
+    }
 }
 
 /// A cluster that knows this node's id with another data directory.
@@ -161,12 +186,13 @@ pub async fn form(
         }
         let round = ask_around(&own, peers, initial).await?;
         if let Some((cluster_id, members)) = round.cluster {
-            identity.join(&cluster_id, members, false)?;
+            identity.join(&cluster_id, members, false, FIRST_LEVEL)?;
             break;
         }
         if coordinator && round.members.len() == initial.len() {
-            let cluster_id = new_uuid();
-            identity.join(&cluster_id, round.members.into_values().collect(), false)?;
+            let level = round.common_level()?;
+            let members = round.members.into_values().collect();
+            identity.join(&new_uuid(), members, false, level)?;
             break;
         }
         if !reported && started.elapsed() > REPORT_AFTER {
@@ -211,6 +237,7 @@ pub(super) async fn ask_around(
     .await;
     let mut round = Round {
         members: BTreeMap::new(),
+        levels: BTreeMap::from([(own.node_id, own.levels)]),
         cluster: None,
     };
     for (id, node, answer) in answers {
@@ -218,6 +245,7 @@ pub(super) async fn ask_around(
             own.node_uuid.clone()
         } else {
             let Some(answer) = answer else { continue };
+            round.levels.insert(id, levels_told(&answer));
             check_answer(own, id, &node.peer_address, &answer)?;
             if !answer.cluster_id.is_empty() {
                 check_membership(own, &answer)?;
@@ -328,6 +356,7 @@ pub async fn finish_forming(
             .map(|(id, node)| crate::raft::member_to_proto(*id, node))
             .collect(),
         exists: false,
+        feature_level: identity.founding_level()?,
     };
     for (id, node) in members.iter().filter(|(id, _)| **id != own.node_id) {
         let mut told = false;
@@ -404,12 +433,18 @@ pub(super) fn take_adoption(
             own.node_id, own.node_uuid
         ));
     }
-    if own.cluster_id == request.cluster_id {
+    let refused = |fault: IdentityFault| tonic::Status::failed_precondition(fault.to_string());
+    let level = request.feature_level.max(FIRST_LEVEL);
+    // A node that found the cluster by itself is told here at which level it is
+    // formed.
+    if own.cluster_id == request.cluster_id
+        && level <= identity.founding_level().map_err(refused)?
+    {
         return Ok(());
     }
     identity
-        .join(&request.cluster_id, request.members, request.exists)
-        .map_err(|fault| tonic::Status::failed_precondition(fault.to_string()))?;
+        .join(&request.cluster_id, request.members, request.exists, level)
+        .map_err(refused)?;
     peers.set_cluster_id(&request.cluster_id);
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use huntlog_machine::{FIRST_LEVEL, LevelRange};
 use huntlog_proto::peer;
 use huntlog_storage::Storage;
 use openraft::async_runtime::WatchReceiver as _;
@@ -64,6 +65,17 @@ pub(super) async fn say_hello(
         .await
         .map_err(|_| tonic::Status::deadline_exceeded("no answer"))??;
     Ok(response.into_inner())
+}
+
+/// The feature levels that the answering node's release reads.
+pub(super) fn levels_told(answer: &peer::HelloResponse) -> LevelRange {
+    match answer.feature_level_max {
+        0 => LevelRange::UNTOLD,
+        max => LevelRange {
+            min: answer.feature_level_min.max(FIRST_LEVEL),
+            max,
+        },
+    }
 }
 
 /// Asks the member `id` who it is, and takes nobody else's answer.
@@ -259,23 +271,26 @@ pub async fn exchange_hellos(
                 .filter(|(id, _)| **id != own.node_id)
                 .map(async |(id, node)| {
                     let asked = Instant::now();
-                    if let Ok(answer) = greet_member(&own, &peers, *id, node).await {
-                        clock.observe(*id, answer.clock_unix_ms, asked.elapsed());
-                        partition.note_aside(*id, answer.draining);
-                        for history in &answer.histories {
-                            if history.partition == partition.id() {
-                                let earliest = history.earliest_offset;
-                                partition.note_history(*id, earliest);
-                            }
+                    let answer = greet_member(&own, &peers, *id, node).await.ok()?;
+                    clock.observe(*id, answer.clock_unix_ms, asked.elapsed());
+                    partition.note_aside(*id, answer.draining);
+                    for history in &answer.histories {
+                        if history.partition == partition.id() {
+                            let earliest = history.earliest_offset;
+                            partition.note_history(*id, earliest);
                         }
-                        return answer.asker_removed;
                     }
-                    false
+                    Some((*id, answer))
                 });
-        let removed = futures::future::join_all(questions).await;
-        if removed.contains(&true) {
+        let answers = futures::future::join_all(questions).await;
+        let answers: Vec<_> = answers.into_iter().flatten().collect();
+        if answers.iter().any(|(_, answer)| answer.asker_removed) {
             return RemovedFromCluster::of(&identity);
         }
+        let levels = answers
+            .iter()
+            .map(|(id, answer)| (*id, levels_told(answer)));
+        partition.note_levels(levels.collect());
         #[expect(
             clippy::cast_precision_loss,
             reason = "a skew of 2^53 ms is not told finer"

@@ -1,6 +1,7 @@
 //! The identity kept in a data directory.
 
 use bytes::Bytes;
+use huntlog_machine::{FIRST_LEVEL, LevelRange};
 use huntlog_proto::peer;
 use huntlog_storage::{Identity, IdentityError, Storage};
 use parking_lot::Mutex;
@@ -35,6 +36,8 @@ pub enum IdentityFault {
 /// Who this node is, kept on disk.
 pub struct NodeIdentity {
     storage: Storage,
+    /// The feature levels that this release reads.
+    levels: LevelRange,
     current: Mutex<Identity>,
 }
 
@@ -46,6 +49,7 @@ pub fn load_or_mint(
     storage: &Storage,
     cluster_name: &str,
     node_id: NodeId,
+    levels: LevelRange,
 ) -> Result<NodeIdentity, IdentityFault> {
     let identity = match storage.identity() {
         Some(identity) => identity,
@@ -74,6 +78,7 @@ pub fn load_or_mint(
     }
     Ok(NodeIdentity {
         storage: storage.clone(),
+        levels,
         current: Mutex::new(identity),
     })
 }
@@ -91,6 +96,7 @@ impl NodeIdentity {
             cluster_id: identity.cluster_id.clone(),
             node_id: identity.node_id,
             node_uuid: identity.node_uuid.clone(),
+            levels: self.levels,
         }
     }
 
@@ -117,13 +123,22 @@ impl NodeIdentity {
         Ok(self.adoption()?.exists)
     }
 
+    /// The feature level at which the cluster was formed, which its first leader
+    /// puts in force; the first level when it is not known here.
+    ///
+    /// # Errors
+    /// When what is written does not decode.
+    pub fn founding_level(&self) -> Result<u32, IdentityFault> {
+        Ok(self.adoption()?.feature_level.max(FIRST_LEVEL))
+    }
+
     fn adoption(&self) -> Result<peer::AdoptRequest, IdentityFault> {
         let bytes = self.current.lock().members.clone();
         Ok(peer::AdoptRequest::decode(bytes)?)
     }
 
     /// Makes the node part of a cluster, durably: one that is being formed of
-    /// `members`, or one that `exists` and adds it. Repeatable.
+    /// `members` at `founding_level`, or one that `exists` and adds it. Repeatable.
     ///
     /// # Errors
     /// When the directory belongs to another cluster already.
@@ -132,6 +147,7 @@ impl NodeIdentity {
         cluster_id: &str,
         members: Vec<peer::MemberNode>,
         exists: bool,
+        founding_level: u32,
     ) -> Result<(), IdentityFault> {
         let mut current = self.current.lock();
         if !current.cluster_id.is_empty() && current.cluster_id != cluster_id {
@@ -144,6 +160,11 @@ impl NodeIdentity {
         let message = peer::AdoptRequest {
             members,
             exists,
+            // Absent at the first level, as releases before levels write it.
+            feature_level: match founding_level {
+                FIRST_LEVEL => 0,
+                level => level,
+            },
             ..peer::AdoptRequest::default()
         };
         let joined = Identity {
@@ -173,6 +194,6 @@ impl NodeIdentity {
             .iter()
             .map(|(id, node)| member_to_proto(*id, node))
             .collect();
-        self.join(&cluster_id, members, exists)
+        self.join(&cluster_id, members, exists, self.founding_level()?)
     }
 }

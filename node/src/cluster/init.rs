@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use huntlog_machine::FIRST_LEVEL;
+
 use super::client_port::{ClientPort, ask_client_port, nobody_at};
 use super::formation::{FormationError, Round, ask_around};
 use super::identity::new_uuid;
@@ -73,7 +75,7 @@ impl PeerState {
         }
         let round = ask_around(&own, self.peers(), listed).await?;
         if let Some((cluster_id, members)) = round.cluster {
-            self.adopt_cluster(&cluster_id, members, true)?;
+            self.adopt_cluster(&cluster_id, members, true, FIRST_LEVEL)?;
             return Ok(Initialized::Before);
         }
         if round.members.len() < listed.len() {
@@ -85,8 +87,9 @@ impl PeerState {
             return Err(InitError::Silent(silent));
         }
         let warnings = self.check_client_ports(&round).await?;
+        let level = round.common_level()?;
         let members = round.members.into_values().collect();
-        self.adopt_cluster(&new_uuid(), members, false)?;
+        self.adopt_cluster(&new_uuid(), members, false, level)?;
         Ok(Initialized::Now(warnings))
     }
 
@@ -119,8 +122,10 @@ impl PeerState {
         cluster_id: &str,
         members: Vec<huntlog_proto::peer::MemberNode>,
         exists: bool,
+        founding_level: u32,
     ) -> Result<(), FormationError> {
-        self.identity().join(cluster_id, members, exists)?;
+        self.identity()
+            .join(cluster_id, members, exists, founding_level)?;
         self.peers().set_cluster_id(cluster_id);
         self.announce_adoption();
         Ok(())

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use huntlog_machine::LevelRange;
+
 use super::quorum::QuorumLoss;
 use crate::raft::{MemberNode, NodeId};
 
@@ -106,6 +108,42 @@ pub enum MemberError {
     /// The member does not answer.
     #[error("node {0} does not answer")]
     Silent(NodeId),
+    /// The node to be added does not read the level in force.
+    #[error(
+        "the node at {address} reads feature level {levels}, and level {level} is in force in this cluster"
+    )]
+    NewcomerLevel {
+        /// Where it answered.
+        address: String,
+        /// The levels that it reads.
+        levels: LevelRange,
+        /// The level in force, or about to be.
+        level: u32,
+    },
+    /// A level can not be put in force while a member does not read it.
+    #[error(
+        "feature level {need} can not be put in force in place of {have}: {}",
+        in_words(unable)
+    )]
+    LevelsDiffer {
+        /// The level in force.
+        have: u32,
+        /// The level that was to be.
+        need: u32,
+        /// Who does not read it: id, release, levels.
+        unable: Vec<(NodeId, String, LevelRange)>,
+    },
+    /// A level can not be put in force while a member does not answer.
+    #[error(
+        "a feature level in place of {have} can not be put in force while members do not answer: {}",
+        silent.iter().map(|(id, why)| format!("node {id}, {why}")).collect::<Vec<_>>().join("; ")
+    )]
+    LevelSilent {
+        /// The level in force.
+        have: u32,
+        /// Who does not answer, and why.
+        silent: Vec<(NodeId, String)>,
+    },
     /// A learner that lacks too much to vote.
     #[error("node {id} has the log up to {matched} of {last}")]
     CatchingUp {
@@ -132,4 +170,14 @@ pub enum MemberError {
         /// What is known of why.
         cause: String,
     },
+}
+
+fn in_words(unable: &[(NodeId, String, LevelRange)]) -> String {
+    let words = unable
+        .iter()
+        .map(|(id, release, levels)| match release.as_str() {
+            "" => format!("node {id} reads level {levels}"),
+            release => format!("node {id}, of release {release}, reads level {levels}"),
+        });
+    words.collect::<Vec<_>>().join("; ")
 }

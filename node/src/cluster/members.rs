@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use huntlog_machine::FIRST_LEVEL;
 use huntlog_proto::peer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client_port::{ClientPort, ask_client_port, nobody_at};
 use super::formation::give_cluster;
-use super::hello::{Whom, greet_member, say_hello};
+use super::hello::{Whom, greet_member, levels_told, say_hello};
 use super::member_error::MemberError;
 use super::peer_server::PeerState;
 use super::quorum::keeps_quorum;
@@ -86,6 +87,7 @@ impl MemberChanger {
                 cause: status.message().to_owned(),
             })?;
         check_newcomer(&own, &members, id, &node.peer_address, &answer)?;
+        self.check_newcomer_level(partition, &node.peer_address, &answer)?;
         let address = &node.client_address;
         let port = ask_client_port(self.state.peers(), address, &answer.node_uuid);
         let warnings = match port.await {
@@ -114,6 +116,7 @@ impl MemberChanger {
             cluster_id: own.cluster_id,
             members: everyone,
             exists: true,
+            feature_level: 0,
         };
         give_cluster(self.state.peers(), &node, &adoption)
             .await
@@ -132,6 +135,27 @@ impl MemberChanger {
         tracing::info!(node = id, ?warnings, "a learner was added");
         let change = Change::Made;
         Ok(Added { change, warnings })
+    }
+
+    /// Whether the node that answers reads the level in force, and the one at which
+    /// the cluster was formed, should that not be in force yet.
+    fn check_newcomer_level(
+        &self,
+        partition: &Partition,
+        address: &str,
+        answer: &peer::HelloResponse,
+    ) -> Result<(), MemberError> {
+        let founding = self.state.identity().founding_level();
+        let level = founding.unwrap_or(FIRST_LEVEL).max(partition.level());
+        let levels = levels_told(answer);
+        match levels.contains(level) {
+            true => Ok(()),
+            false => Err(MemberError::NewcomerLevel {
+                address: address.to_owned(),
+                levels,
+                level,
+            }),
+        }
     }
 
     /// Whether the member `known` is the node that is to be added.
@@ -250,7 +274,7 @@ impl MemberChanger {
 
     /// The right to change members, and who they are once the last change is
     /// committed: a new leader learns that it is a moment later.
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         partition: &Arc<Partition>,
     ) -> Result<(OwnedSemaphorePermit, Members), MemberError> {

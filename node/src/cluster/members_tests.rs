@@ -124,6 +124,7 @@ fn only_a_fresh_node_of_this_cluster_is_taken() {
         cluster_id: "c".repeat(32),
         node_id: 1,
         node_uuid: node(1).uuid,
+        levels: huntlog_machine::LevelRange::SUPPORTED,
     };
     let now = members(&[1, 2, 3], &[]);
     let fresh = || peer::HelloResponse {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use huntlog_machine::{FIRST_LEVEL, release_of};
 use huntlog_proto::peer;
 use huntlog_proto::peer::peer_service_server::PeerService;
 use tokio::sync::watch;
@@ -158,6 +159,15 @@ impl PeerState {
             return refuse(format!(
                 "the request is for node {} ({}), this is node {} ({})",
                 header.to_node_id, header.to_node_uuid, own.node_id, own.node_uuid
+            ));
+        }
+        let levels = header.feature_level_max.max(FIRST_LEVEL);
+        if levels < partition.level() {
+            return refuse(format!(
+                "the sender's release reads feature levels up to {levels}, and level {} is in force; run release {} or a newer one on node {}",
+                partition.level(),
+                release_of(partition.level()).unwrap_or_default(),
+                header.from_node_id
             ));
         }
         match partition.member(header.from_node_id) {
@@ -337,6 +347,11 @@ impl PeerService for PeerServer {
                     .values()
                     .any(|partition| partition.committed_members().has_removed(asker.node_id))
             });
+        let levels = self.state.partitions.get().into_iter().flatten();
+        let levels = levels.map(|(id, partition)| peer::PartitionLevel {
+            partition: *id,
+            feature_level: partition.level(),
+        });
         let mut histories = Vec::new();
         for partition in self
             .state
@@ -355,6 +370,10 @@ impl PeerService for PeerServer {
             }
         }
         Ok(Response::new(peer::HelloResponse {
+            feature_level_min: own.levels.min,
+            feature_level_max: own.levels.max,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            levels: levels.collect(),
             histories,
             asker_removed,
             draining,

@@ -57,7 +57,7 @@ fn bring(
     let last = log
         .last_purged()
         .expect("only what was purged is brought forward");
-    let mut writer = snapshots.create(log.id(), last, encode_meta(&meta))?;
+    let mut writer = snapshots.create(log.id(), last, encode_meta(&meta, machine.level()))?;
     machine
         .view()
         .write_to(&mut writer)

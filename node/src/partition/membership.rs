@@ -215,6 +215,17 @@ impl Partition {
         self.propose_members(nobody, members.log_id).await
     }
 
+    /// Waits until this node leads. `None` once Raft has stopped.
+    pub async fn led_here(&self) -> Option<()> {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            if metrics.borrow_watched().state == ServerState::Leader {
+                return Some(());
+            }
+            metrics.changed().await.ok()?;
+        }
+    }
+
     /// Waits until this node leads and the first of a change's two steps is
     /// committed: the second is to be taken. `None` once Raft has stopped.
     pub async fn half_changed(&self) -> Option<()> {

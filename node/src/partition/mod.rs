@@ -23,8 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use huntlog_machine::{Digest, DigestCheck, EncodedCommand};
-use huntlog_storage::Storage;
+use huntlog_machine::{Digest, DigestCheck, EncodedCommand, FIRST_LEVEL, LevelRange};
+use huntlog_planted::{Bug, is_planted};
+use huntlog_storage::{SnapshotStore, Storage};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Instant as _, ServerState};
 use parking_lot::RwLock;
@@ -52,7 +53,7 @@ use histories::Histories;
 use crate::limits;
 use crate::raft::{
     LogStore, MachineRules, MemberNode, NodeId, PeerNetwork, PeerRaft, Peers, Raft, RaftTimings,
-    StateMachine, raft_options,
+    SnapshotLevel, StateMachine, raft_options,
 };
 use crate::telemetry::{Metrics, PartitionMetrics};
 
@@ -103,6 +104,21 @@ pub enum PartitionStartError {
     /// What apply derives could not be derived again.
     #[error(transparent)]
     Rederive(#[from] RederiveError),
+    /// The newest snapshot is of a level that this release does not read.
+    #[error(
+        "the newest snapshot of partition {partition} is of feature level {level}, and this release reads level {supported}; run {} on this node",
+        newer_release(release)
+    )]
+    LevelUnknown {
+        /// The partition.
+        partition: u32,
+        /// The snapshot's level.
+        level: u32,
+        /// The first release that reads it; empty when the snapshot does not say.
+        release: String,
+        /// The levels that this release reads.
+        supported: LevelRange,
+    },
     /// Raft does not start on what is stored.
     #[error("partition {partition} does not start: {reason}")]
     Raft {
@@ -114,9 +130,21 @@ pub enum PartitionStartError {
 }
 
 impl PartitionStartError {
-    /// Whether starting again would meet the same: what is stored is damaged.
-    pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Rederive(error) if error.is_damage())
+    /// Whether starting again would meet the same: what is stored is damaged, or
+    /// of a later release.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::LevelUnknown { .. } => true,
+            Self::Rederive(error) => error.is_lasting(),
+            Self::Timings(_) | Self::Raft { .. } => false,
+        }
+    }
+}
+
+fn newer_release(release: &str) -> String {
+    match release {
+        "" => "a newer release".to_owned(),
+        release => format!("release {release} or a newer one"),
     }
 }
 
@@ -176,6 +204,30 @@ pub enum AdminError {
     Stopped(String),
 }
 
+/// Whether the newest snapshot is of a level that this node reads: the state
+/// begins with it.
+fn check_snapshot_level(
+    partition: u32,
+    snapshots: &SnapshotStore,
+    supported: LevelRange,
+) -> Result<(), PartitionStartError> {
+    let Some(info) = snapshots.newest(partition) else {
+        return Ok(());
+    };
+    let meta = |error| RederiveError::Meta(error);
+    let reader = snapshots.open(&info).map_err(RederiveError::from)?;
+    let SnapshotLevel { level, release } = SnapshotLevel::of(reader.meta()).map_err(meta)?;
+    if supported.contains(level) {
+        return Ok(());
+    }
+    Err(PartitionStartError::LevelUnknown {
+        partition,
+        level,
+        release,
+        supported,
+    })
+}
+
 /// Who leads a partition, as this node knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leadership {
@@ -216,6 +268,8 @@ pub struct Partition {
     succession: succession::SuccessionTimings,
     successions_begun: Counter,
     histories: parking_lot::Mutex<Histories>,
+    /// The feature levels that other members read, as they last told.
+    levels: parking_lot::Mutex<BTreeMap<NodeId, LevelRange>>,
     tasks: parking_lot::Mutex<JoinSet<()>>,
 }
 
@@ -231,6 +285,7 @@ impl Partition {
         let log = parts.storage.partition(parts.id);
         let snapshots = parts.storage.snapshots();
         rederive::set_damaged_snapshots_aside(parts.id, snapshots.clone()).await?;
+        check_snapshot_level(parts.id, &snapshots, parts.rules.levels)?;
         bring_forward::to_the_log(log.clone(), snapshots.clone(), &parts.rules).await?;
         rederive::missing_records(log.clone(), snapshots.clone(), &parts.rules).await?;
 
@@ -243,8 +298,8 @@ impl Partition {
         ));
         let state_machine = StateMachine::new(
             machine,
-            log.clone(),
-            snapshots.clone(),
+            parts.id,
+            parts.storage.clone(),
             replica.clone(),
             parts.rules,
         );
@@ -285,6 +340,7 @@ impl Partition {
             succession: parts.timings.into(),
             successions_begun: metrics.replica.successions_begun.clone(),
             histories: parking_lot::Mutex::default(),
+            levels: parking_lot::Mutex::default(),
             tasks: parking_lot::Mutex::default(),
         });
         partition.spawn_tasks(&parts.peers, &parts.clock, parts.snapshot_every, metrics);
@@ -366,7 +422,62 @@ impl Partition {
         &self,
         command: EncodedCommand,
     ) -> Result<oneshot::Receiver<WriteResult>, WriteError> {
+        self.check_level(command.level())?;
         self.proposer.submit(command)
+    }
+
+    /// The feature level in force, as far as this node has applied the log.
+    pub fn level(&self) -> u32 {
+        self.replica.level()
+    }
+
+    /// Whether the log may hold what needs the level `need`.
+    ///
+    /// # Errors
+    /// [`WriteError::FeatureLevel`], when a lower one is in force.
+    pub fn check_level(&self, need: u32) -> Result<(), WriteError> {
+        if need == FIRST_LEVEL || is_planted(Bug::AppliedBelowLevel) {
+            return Ok(());
+        }
+        let have = self.level();
+        if need <= have {
+            return Ok(());
+        }
+        // A leader that has applied nothing of its own term may lack what an
+        // earlier one has put in force.
+        let applied = self.replica.machine().last_applied();
+        let term = self
+            .raft
+            .server_metrics()
+            .borrow_watched()
+            .vote
+            .leader_id
+            .term;
+        match applied.is_some_and(|applied| applied.term >= term) {
+            true => Err(WriteError::FeatureLevel { have, need }),
+            false => Err(WriteError::NoLeader),
+        }
+    }
+
+    /// Takes note of the feature levels that the other members read, those that
+    /// have just told.
+    pub fn note_levels(&self, levels: BTreeMap<NodeId, LevelRange>) {
+        *self.levels.lock() = levels;
+    }
+
+    /// Whether the leader `id` understands what needs the level `need`; one that
+    /// does not, would take it for something else.
+    ///
+    /// # Errors
+    /// [`WriteError::FeatureLevel`], when it is known not to.
+    pub fn check_leaders_level(&self, id: NodeId, need: u32) -> Result<(), WriteError> {
+        match self.levels.lock().get(&id) {
+            Some(levels) if levels.max < need => {
+                let have = self.level();
+                Err(WriteError::FeatureLevel { have, need })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Who leads, as this node knows.

@@ -63,6 +63,16 @@ pub enum WriteError {
     /// The node is shutting down.
     #[error("this node is shutting down; the request was not appended")]
     Draining,
+    /// The log may not hold it yet.
+    #[error(
+        "the request needs feature level {need}, and level {have} is in force; it was not appended"
+    )]
+    FeatureLevel {
+        /// The level in force.
+        have: u32,
+        /// The level that it needs.
+        need: u32,
+    },
     /// The entry was appended, and this node can not tell what became of it.
     #[error("leadership was lost while the request was in flight; it may or may not be applied")]
     LeadershipLost,
@@ -396,9 +406,9 @@ async fn answer(
 
 fn kind_of(result: &CommandResult) -> ProposalResult {
     match result {
-        CommandResult::Batch(BatchResult::Applied(_)) | CommandResult::SessionOpened { .. } => {
-            ProposalResult::Applied
-        }
+        CommandResult::Batch(BatchResult::Applied(_))
+        | CommandResult::SessionOpened { .. }
+        | CommandResult::Level(_) => ProposalResult::Applied,
         CommandResult::Batch(BatchResult::Duplicate(_) | BatchResult::DuplicateDropped { .. }) => {
             ProposalResult::Duplicate
         }

@@ -61,11 +61,17 @@ pub enum RederiveError {
 }
 
 impl RederiveError {
-    /// Whether starting again would meet the same: what is stored is damaged.
-    pub(crate) fn is_damage(&self) -> bool {
+    /// Whether starting again would meet the same: what is stored is damaged, or
+    /// of a later release.
+    pub(crate) fn is_lasting(&self) -> bool {
         match self {
             Self::OutOfReach(error) => matches!(error, OpenError::Damaged { .. }),
             Self::Read(error) => matches!(error, ReadError::Damaged { .. }),
+            Self::Restore(error) => matches!(
+                error,
+                RestoreError::LevelUnknown { .. } | RestoreError::VersionUnknown(_)
+            ),
+            Self::Apply { source, .. } => matches!(source, ApplyError::LevelUnknown { .. }),
             _ => false,
         }
     }

@@ -1,6 +1,6 @@
 //! One partition's state on this node, as readers see it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ pub struct Replica {
     bytes_since_snapshot: AtomicU64,
     /// Those of them that the snapshot being built covers.
     bytes_in_snapshot: AtomicU64,
+    /// The feature level of the machine.
+    level: AtomicU32,
     /// Why applying has ended.
     failure: OnceLock<ApplyError>,
 }
@@ -36,7 +38,11 @@ impl Replica {
         clock: Arc<LogClock>,
         metrics: PartitionMetrics,
     ) -> Self {
-        let tail = Tail::new(mark_of(&machine.read()));
+        let (mark, level) = {
+            let machine = machine.read();
+            (mark_of(&machine), machine.level())
+        };
+        let tail = Tail::new(mark);
         Self {
             machine,
             tail,
@@ -45,6 +51,7 @@ impl Replica {
             metrics,
             bytes_since_snapshot: AtomicU64::new(0),
             bytes_in_snapshot: AtomicU64::new(0),
+            level: AtomicU32::new(level),
             failure: OnceLock::new(),
         }
     }
@@ -78,6 +85,11 @@ impl Replica {
         self.machine.read().digest()
     }
 
+    /// The feature level in force.
+    pub fn level(&self) -> u32 {
+        self.level.load(Ordering::Relaxed)
+    }
+
     /// Why nothing is applied any more, if that is so.
     pub fn failure(&self) -> Option<&ApplyError> {
         self.failure.get()
@@ -97,6 +109,14 @@ impl Replica {
         self.wait_mark(deadline, |mark| mark.next_index > index)
             .await
             .map_err(|mark| mark.next_index)
+    }
+
+    /// Waits until the feature level is `level` at least; `false` when it is not at
+    /// `deadline`.
+    pub async fn wait_level(&self, level: u32, deadline: Instant) -> bool {
+        self.wait_mark(deadline, |_| self.level() >= level)
+            .await
+            .is_ok()
     }
 
     /// Waits until every event below `end_offset` is applied, and what is
@@ -154,6 +174,7 @@ fn mark_of(machine: &Machine) -> AppliedMark {
 impl ApplyObserver for Replica {
     fn applied(&self, entry: AppliedEntry, machine: &Machine, took: Duration) {
         self.clock.note_applied(entry.time_ms);
+        self.level.store(machine.level(), Ordering::Relaxed);
         self.bytes_since_snapshot
             .fetch_add(entry.data.len() as u64, Ordering::Relaxed);
         let metrics = &self.metrics.replica;
@@ -169,6 +190,7 @@ impl ApplyObserver for Replica {
 
     fn installed(&self, machine: &Machine) {
         self.clock.note_applied(machine.time_ms());
+        self.level.store(machine.level(), Ordering::Relaxed);
         self.bytes_since_snapshot.store(0, Ordering::Relaxed);
         self.bytes_in_snapshot.store(0, Ordering::Relaxed);
         self.metrics.snapshot(SnapshotKind::Installed).inc();

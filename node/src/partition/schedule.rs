@@ -166,6 +166,7 @@ fn record(raft: &Raft, replica: &Replica, metrics: &PartitionMetrics) {
         .applied_log_index
         .set(mark.next_index.saturating_sub(1));
     gauges.end_offset.set(mark.end_offset);
+    gauges.feature_level.set(replica.level().into());
     let counters = replica.machine().counters();
     gauges.sessions.set(counters.sessions);
     gauges.hunts.set(counters.hunts);

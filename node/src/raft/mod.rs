@@ -27,7 +27,7 @@ pub use peer_service::PeerRaft;
 pub use peer_wire::log_id_to_proto;
 pub use peer_wire::{PeerWireError, member_from_proto, member_to_proto, vote_to_proto};
 pub use snapshot::SnapshotFile;
-pub(crate) use snapshot::{decode_meta, encode_meta};
+pub(crate) use snapshot::{SnapshotLevel, decode_meta, encode_meta};
 pub use state_machine::{AppliedEntry, ApplyObserver, MachineRules, StateMachine};
 
 /// The id of a node within its cluster, from 1, never used again once removed.

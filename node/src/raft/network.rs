@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, stream};
+use huntlog_machine::LevelRange;
 use huntlog_proto::peer;
 use huntlog_proto::peer::peer_service_client::PeerServiceClient;
 use openraft::OptionalSend;
@@ -49,6 +50,8 @@ pub struct LocalIdentity {
     pub node_id: NodeId,
     /// This data directory's uuid.
     pub node_uuid: String,
+    /// The feature levels that its release reads.
+    pub levels: LevelRange,
 }
 
 /// What a connection to a peer is for. Each purpose has its own, so that a full
@@ -119,6 +122,7 @@ impl Peers {
             from_node_uuid: identity.node_uuid.clone(),
             to_node_id: target,
             to_node_uuid: node.uuid.clone(),
+            feature_level_max: identity.levels.max,
         }
     }
 

@@ -322,6 +322,7 @@ pub(super) fn snapshot_meta_to_proto(meta: &SnapshotMeta) -> peer::SnapshotMeta 
     peer::SnapshotMeta {
         last_log_id: meta.last_log_id.as_ref().map(log_id_to_proto),
         last_membership: Some(stored_membership_to_proto(&meta.last_membership)),
+        ..peer::SnapshotMeta::default()
     }
 }
 

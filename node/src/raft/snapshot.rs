@@ -4,9 +4,11 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
+use huntlog_machine::{FIRST_LEVEL, release_of};
 use huntlog_proto::peer;
 use huntlog_storage::{
     RawSnapshot, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore,
+    Storage,
 };
 use prost::Message as _;
 use tonic::Status;
@@ -46,31 +48,88 @@ impl SnapshotFile {
         }
     }
 
+    /// Which releases can read a file that was received; one of this node's own
+    /// was read before.
+    pub(super) fn level(&self) -> io::Result<SnapshotLevel> {
+        match &self.state {
+            State::Kept(_) => Ok(SnapshotLevel::first()),
+            State::Received(receiver) => SnapshotLevel::received(receiver),
+        }
+    }
+
     /// Opens the state for reading, after putting a received file into the
-    /// catalogue, verified and synced. Blocks.
-    pub(super) fn open(self) -> Result<SnapshotReader, SnapshotError> {
+    /// catalogue, verified and synced, in a data directory of `storage` that is
+    /// marked as one of the file's feature level. Blocks.
+    pub(super) fn open(self, storage: &Storage) -> io::Result<SnapshotReader> {
         let info = match self.state {
             State::Kept(info) => info,
-            State::Received(receiver) => receiver.finish()?,
+            State::Received(receiver) => {
+                let SnapshotLevel { level, release } = SnapshotLevel::received(&receiver)?;
+                storage
+                    .raise_data_version(level, &release)
+                    .map_err(io::Error::other)?;
+                receiver.finish().map_err(io::Error::other)?
+            }
         };
-        self.store.open(&info)
+        self.store.open(&info).map_err(io::Error::other)
     }
 }
 
-/// What is stored beside the machine's state: what openraft knows of it.
-pub(crate) fn encode_meta(meta: &SnapshotMeta) -> Bytes {
-    snapshot_meta_to_proto(meta).encode_to_vec().into()
+/// What is stored beside the machine's state: what openraft knows of it, and
+/// which releases can read it.
+pub(crate) fn encode_meta(meta: &SnapshotMeta, level: u32) -> Bytes {
+    let mut message = snapshot_meta_to_proto(meta);
+    if level > FIRST_LEVEL {
+        message.feature_level = level;
+        message.feature_release = release_of(level).unwrap_or_default().to_owned();
+    }
+    message.encode_to_vec().into()
 }
 
 pub(crate) fn decode_meta(bytes: &Bytes) -> io::Result<SnapshotMeta> {
-    let invalid = |error: &dyn std::fmt::Display| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("the snapshot's description does not decode: {error}"),
-        )
-    };
-    let message = peer::SnapshotMeta::decode(bytes.clone()).map_err(|error| invalid(&error))?;
-    snapshot_meta_from_proto(message).map_err(|error| invalid(&error))
+    snapshot_meta_from_proto(decode_description(bytes)?).map_err(|error| invalid_meta(&error))
+}
+
+fn decode_description(bytes: &Bytes) -> io::Result<peer::SnapshotMeta> {
+    peer::SnapshotMeta::decode(bytes.clone()).map_err(|error| invalid_meta(&error))
+}
+
+fn invalid_meta(error: &dyn std::fmt::Display) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the snapshot's description does not decode: {error}"),
+    )
+}
+
+/// Which releases can read a snapshot, by its description.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SnapshotLevel {
+    /// The feature level of the state.
+    pub(crate) level: u32,
+    /// The first release that reads it; empty at the first level.
+    pub(crate) release: String,
+}
+
+impl SnapshotLevel {
+    fn first() -> Self {
+        Self {
+            level: FIRST_LEVEL,
+            release: String::new(),
+        }
+    }
+
+    fn received(receiver: &SnapshotReceiver) -> io::Result<Self> {
+        receiver.meta().map_or_else(|| Ok(Self::first()), Self::of)
+    }
+
+    /// As the description `meta` tells.
+    pub(crate) fn of(meta: &Bytes) -> io::Result<Self> {
+        let message = decode_description(meta)?;
+        Ok(Self {
+            level: message.feature_level.max(FIRST_LEVEL),
+            release: message.feature_release,
+        })
+    }
 }
 
 /// The bytes of a snapshot file, chunk by chunk. A read error ends the stream;
@@ -157,7 +216,7 @@ impl SnapshotReception {
             )));
         }
         let described = self.receiver.meta().cloned().unwrap_or_default();
-        if described != encode_meta(announced) {
+        if decode_meta(&described).ok().as_ref() != Some(announced) {
             return Err(Status::data_loss(
                 "the snapshot's file describes another state than its sender announced",
             ));

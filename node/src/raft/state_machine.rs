@@ -11,14 +11,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
-use huntlog_machine::{Applied, ApplyError, Limits, Machine, RestoreError, View};
-use huntlog_storage::{PartitionLog, SnapshotStore};
+use huntlog_machine::{
+    Applied, ApplyError, LevelRange, Limits, Machine, RestoreError, View, release_of,
+};
+use huntlog_storage::{PartitionLog, SnapshotStore, Storage};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::{Mutex, RwLock};
 
 use super::entry::{EntryData, Response};
-use super::snapshot::{SnapshotFile, decode_meta, encode_meta};
+use super::snapshot::{SnapshotFile, SnapshotLevel, decode_meta, encode_meta};
 use super::{
     Entry, LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, log_id_to_machine,
     log_id_to_storage,
@@ -75,24 +77,39 @@ pub struct MachineRules {
     pub limits: Limits,
     /// Of entries through this log index, 0 for none, digests are not compared.
     pub ignore_digests_through: u64,
+    /// The feature levels that this node reads. They decide no outcome: a node
+    /// that does not read a level ends where it begins.
+    pub levels: LevelRange,
 }
 
 impl MachineRules {
     /// A machine that has applied nothing.
     pub fn empty(&self, partition: u32) -> Machine {
-        let mut machine = Machine::new(partition, self.limits.clone());
+        self.prepare(Machine::new(partition, self.limits.clone()))
+    }
+
+    fn prepare(&self, mut machine: Machine) -> Machine {
         machine.ignore_digests_through(self.ignore_digests_through);
+        machine.accept_levels(self.levels);
         machine
     }
 
     /// The machine of a snapshot.
     ///
     /// # Errors
-    /// When it can not be read, or is none.
+    /// When it can not be read, is none, or of a level that this node does not
+    /// read.
     pub fn restore(&self, snapshot: &mut impl io::Read) -> Result<Machine, RestoreError> {
-        let mut machine = Machine::restore(snapshot, self.limits.clone())?;
-        machine.ignore_digests_through(self.ignore_digests_through);
-        Ok(machine)
+        let machine = Machine::restore(snapshot, self.limits.clone())?;
+        let level = machine.level();
+        if !self.levels.contains(level) {
+            return Err(RestoreError::LevelUnknown {
+                level,
+                release: release_of(level).unwrap_or_default().to_owned(),
+                supported: self.levels,
+            });
+        }
+        Ok(self.prepare(machine))
     }
 }
 
@@ -100,6 +117,7 @@ impl MachineRules {
 pub struct StateMachine {
     machine: Arc<RwLock<Machine>>,
     membership: Arc<Mutex<StoredMembership>>,
+    storage: Storage,
     log: PartitionLog,
     snapshots: SnapshotStore,
     observer: Arc<dyn ApplyObserver>,
@@ -108,11 +126,11 @@ pub struct StateMachine {
 
 impl StateMachine {
     /// A state machine that applies to `machine`, empty at start and made by
-    /// `rules`.
+    /// `rules`, and keeps what it derives beside the log of `partition`.
     pub fn new(
         machine: Arc<RwLock<Machine>>,
-        log: PartitionLog,
-        snapshots: SnapshotStore,
+        partition: u32,
+        storage: Storage,
         observer: Arc<dyn ApplyObserver>,
         rules: MachineRules,
     ) -> Self {
@@ -120,8 +138,9 @@ impl StateMachine {
             rules,
             machine,
             membership: Arc::default(),
-            log,
-            snapshots,
+            log: storage.partition(partition),
+            snapshots: storage.snapshots(),
+            storage,
             observer,
         }
     }
@@ -131,6 +150,7 @@ impl StateMachine {
         let log_id = entry.log_id;
         let machine_id = log_id_to_machine(&log_id);
         let mut machine = self.machine.write();
+        let level_before = machine.level();
         let (data, applied) = match entry.payload {
             Payload::Normal(EntryData(data)) => {
                 let applied = machine.apply(machine_id, &data);
@@ -149,9 +169,15 @@ impl StateMachine {
                 format!("applying the log entry {log_id} failed: {error}"),
             )
         })?;
+        let level = machine.level();
         // Keeping the record may have to wait for the index: readers of the
         // state need not wait with it.
         drop(machine);
+        if level > level_before {
+            tracing::info!(%log_id, level, "the feature level was raised");
+            // The record itself is of the new level.
+            self.keep_level(level)?;
+        }
         self.log
             .put_records(vec![(log_id.index, applied.record.clone())])
             .map_err(io::Error::other)?;
@@ -169,6 +195,12 @@ impl StateMachine {
         Ok(normal.then_some(applied))
     }
 
+    /// Marks the data directory as one of `level`, before anything is kept in it
+    /// that releases of lower levels can not read.
+    fn keep_level(&self, level: u32) -> io::Result<()> {
+        raise_data_version(&self.storage, level).map_err(io::Error::other)
+    }
+
     fn snapshot_meta(&self) -> SnapshotMeta {
         let last_log_id = self.machine.read().last_applied().map(log_id_from_machine);
         SnapshotMeta {
@@ -176,6 +208,14 @@ impl StateMachine {
             last_membership: self.membership.lock().clone(),
         }
     }
+}
+
+/// The data version of a directory is the highest feature level of what is in it.
+pub(super) fn raise_data_version(
+    storage: &Storage,
+    level: u32,
+) -> Result<(), huntlog_storage::FatalError> {
+    storage.raise_data_version(level, release_of(level).unwrap_or_default())
 }
 
 fn log_id_from_machine(id: huntlog_machine::LogId) -> LogId {
@@ -235,8 +275,20 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
         let rules = self.rules.clone();
+        let storage = self.storage.clone();
+        let SnapshotLevel { level, release } = snapshot.level()?;
+        if let (false, Some(last)) = (rules.levels.contains(level), meta.last_log_id) {
+            let error = ApplyError::LevelUnknown {
+                log_id: log_id_to_machine(&last),
+                level,
+                release,
+                supported: rules.levels,
+            };
+            self.observer.failed(&error);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
         let machine = crate::blocking::spawn_blocking(move || {
-            let mut reader = snapshot.open().map_err(io::Error::other)?;
+            let mut reader = snapshot.open(&storage)?;
             rules.restore(&mut reader).map_err(|error| {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
@@ -314,7 +366,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             ));
         };
         let snapshots = self.snapshots.clone();
-        let meta = encode_meta(&self.meta);
+        let meta = encode_meta(&self.meta, view.level());
         let partition = self.partition;
         let info = crate::blocking::in_background("snapshot", move || {
             let mut writer = snapshots
@@ -359,11 +411,12 @@ mod tests {
         let rules = MachineRules {
             limits: Limits::default(),
             ignore_digests_through: 0,
+            levels: LevelRange::SUPPORTED,
         };
         let mut state_machine = StateMachine::new(
             Arc::new(RwLock::new(rules.empty(0))),
-            storage.partition(0),
-            storage.snapshots(),
+            0,
+            storage.clone(),
             Arc::new(Nobody),
             rules,
         );

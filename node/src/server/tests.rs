@@ -17,6 +17,7 @@ use crate::limits;
 use crate::partition::{Leadership, WriteError};
 
 mod digests;
+mod levels;
 mod members;
 mod snapshots;
 mod stopping;
@@ -77,11 +78,22 @@ impl Nodes {
         }
         for id in 1..=count {
             nodes.ready(id).await;
+            nodes.founded(id).await;
         }
         nodes
     }
 
     pub(super) async fn start_node(&mut self, id: NodeId, count: NodeId) {
+        let (config, metrics) = self.configuration(id, count);
+        let node = match self.hosts.get(&id) {
+            Some(host) => Node::start_on(host.clone(), config, metrics).await,
+            None => Node::start(config, metrics).await,
+        };
+        self.running.insert(id, node.expect("it starts"));
+    }
+
+    /// What `id` of `count` nodes is started with.
+    fn configuration(&self, id: NodeId, count: NodeId) -> (Config, Arc<Metrics>) {
         let node_dir = self.dir.path().join(format!("node{id}"));
         std::fs::create_dir_all(&node_dir).expect("a directory");
         let mut text = format!(
@@ -115,12 +127,7 @@ impl Nodes {
             .expect("a sound configuration")
             .config;
         (self.adjust)(&mut config);
-        let metrics = Arc::new(Metrics::new("test", id, "test"));
-        let node = match self.hosts.get(&id) {
-            Some(host) => Node::start_on(host.clone(), config, metrics).await,
-            None => Node::start(config, metrics).await,
-        };
-        self.running.insert(id, node.expect("it starts"));
+        (config, Arc::new(Metrics::new("test", id, "test")))
     }
 
     /// Waits until `id` has joined and caught up.
@@ -141,6 +148,16 @@ impl Nodes {
         };
         let waited = tokio::time::timeout(PATIENCE, ready).await;
         waited.unwrap_or_else(|_| panic!("node {id} is not ready"));
+    }
+
+    /// Waits until the level at which the cluster is formed is in force on `id`:
+    /// nobody writes anything then but who is told to.
+    async fn founded(&self, id: NodeId) {
+        let changer = self.running[&id].context.changer().expect("it is set");
+        let founding = changer.state().identity().founding_level();
+        let replica = self.partition(id).replica().clone();
+        let level = founding.expect("it decodes");
+        assert!(replica.wait_level(level, Instant::now() + PATIENCE).await);
     }
 
     pub(super) fn partition(&self, id: NodeId) -> Arc<Partition> {

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::NodeError;
 use crate::admin_http::{Health, TroubleKind, Warning};
-use crate::cluster::{compare_digests, compare_with_leader};
+use crate::cluster::{NodeIdentity, compare_digests, compare_with_leader};
 use crate::limits;
 use crate::partition::{LogClock, Partition};
 use crate::raft::{Peers, TypeConfig};
@@ -24,15 +24,25 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 const DISK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Ready means: the leader has confirmed a read index after the start, and this
-/// node has applied up to it.
+/// node has applied up to it. In a cluster that is just being formed also: the level
+/// is in force at which it is formed, unless a member is away by now.
 pub(super) async fn become_ready(
     partition: Arc<Partition>,
+    identity: Arc<NodeIdentity>,
     health: Health,
 ) -> Result<(), NodeError> {
     loop {
         let deadline = Instant::now() + limits::READ_INDEX_TIMEOUT;
         match partition.linearizable(deadline).await {
             Ok(mark) => {
+                let founding = identity.founding_level()?;
+                let deadline = Instant::now() + limits::MEMBER_CHANGE_TIMEOUT;
+                if !partition.replica().wait_level(founding, deadline).await {
+                    tracing::warn!(
+                        founding,
+                        "the feature level at which the cluster was formed is not in force yet"
+                    );
+                }
                 tracing::info!(
                     partition = partition.id(),
                     end_offset = mark.end_offset,

@@ -120,6 +120,8 @@ metric_set! {
             "Subscribers disconnected because they did not keep up";
         clock_skew_seconds: Real = "clock_skew" in Unit::Seconds,
             "This node's clock minus the median of the voters' clocks";
+        feature_level_max: Level = "feature_level_max",
+            "The highest feature level that this node's release reads";
         ready: Level = "ready",
             "1 while the node is ready to serve, else 0";
         log_warnings: Counter = "log_warnings",
@@ -212,6 +214,8 @@ metric_set! {
             "Accepted events: one past the last offset applied here";
         apply_seconds: Seconds = "apply" in Unit::Seconds,
             "Applying one entry to the state machine";
+        feature_level: Level = "feature_level",
+            "The feature level in force, as far as the log is applied here";
         events_accepted: Counter = "events_accepted",
             "Events applied and accepted since the node started";
         sessions: Level = "sessions",

@@ -16,7 +16,7 @@ use super::{labels::Side, measures::Seconds};
 pub struct Method(&'static str);
 
 /// The methods of our own services, and of health and reflection; sorted.
-const METHODS: [&str; 34] = [
+const METHODS: [&str; 35] = [
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/List",
     "grpc.health.v1.Health/Watch",
@@ -34,6 +34,7 @@ const METHODS: [&str; 34] = [
     "huntlog.peer.v1.PeerService/Vote",
     "huntlog.v1.AdminService/AddMember",
     "huntlog.v1.AdminService/DrainNode",
+    "huntlog.v1.AdminService/FinalizeUpgrade",
     "huntlog.v1.AdminService/GetStatus",
     "huntlog.v1.AdminService/InitCluster",
     "huntlog.v1.AdminService/ListMembers",

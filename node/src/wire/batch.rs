@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use huntlog_machine::{
-    Batch, EncodedCommand, Event, EventKind, ExpectedRevision, HuntDefinition, encode_batch,
+    Batch, EncodedCommand, Event, EventKind, EventType, ExpectedRevision, FIRST_LEVEL,
+    HuntDefinition, encode_batch,
 };
 use huntlog_proto::v1;
 use prost::Message as _;
@@ -51,6 +52,15 @@ pub fn batch_command(batch: v1::Batch) -> Result<NamedCommand, InvalidRequest> {
         sequence: batch.sequence,
         command,
     })
+}
+
+/// The feature level that a log has to be at to hold the batch.
+pub fn level_needed(batch: &v1::Batch) -> u32 {
+    let announces = |event: &v1::Event| matches!(event.kind, Some(v1::event::Kind::Announced(_)));
+    match batch.events.iter().any(announces) {
+        true => EventType::Announced.level(),
+        false => FIRST_LEVEL,
+    }
 }
 
 /// Checks a request's batch. Strings and payloads are moved, not copied.
@@ -245,6 +255,20 @@ fn event_from_proto(
                 type_name: r#type,
                 payload,
             }
+        }
+        Some(Kind::Announced(v1::Announced { clue, text })) => {
+            faults.optional_id(&clue, format_args!("{path}.announced.clue"));
+            if text.is_empty() || text.len() > limits::ANNOUNCEMENT_BYTES_MAX {
+                faults.add(
+                    format_args!("{path}.announced.text"),
+                    format!(
+                        "it has {} bytes, 1 to {} are possible",
+                        text.len(),
+                        limits::ANNOUNCEMENT_BYTES_MAX
+                    ),
+                );
+            }
+            EventKind::Announced { clue, text }
         }
     };
     match player_use {

@@ -105,7 +105,13 @@ fn every_kind() -> Vec<v1::Event> {
             }),
         ),
         custom(3),
+        announced("c", "the well is dry"),
     ]
+}
+
+fn announced(clue: &str, text: &str) -> v1::Event {
+    let (clue, text) = (clue.to_owned(), text.to_owned());
+    event("", Kind::Announced(v1::Announced { clue, text }))
 }
 
 #[test]
@@ -117,6 +123,25 @@ fn every_kind_of_event_is_taken_and_has_its_number() {
         .map(|event| event.kind.event_type())
         .collect();
     assert_eq!(types, EventType::ALL);
+}
+
+#[test]
+fn an_announcement_has_a_text_of_some_length_and_a_level_of_its_own() {
+    let text = "batch.events[0].announced.text";
+    for (long, fault) in [(0, true), (1, false), (4_096, false), (4_097, true)] {
+        let found = paths(batch(vec![announced("", &"x".repeat(long))]));
+        let expected = if fault { &[text][..] } else { &[] };
+        assert_eq!(found, expected, "{long}");
+    }
+    let found = paths(batch(vec![announced("c\n", "x")]));
+    assert_eq!(found, ["batch.events[0].announced.clue"]);
+
+    let level = |events| batch_command(batch(events)).expect("valid").command.level();
+    assert_eq!(level(vec![custom(3)]), 1);
+    assert_eq!(level(vec![custom(3), announced("", "x")]), 2);
+    for events in [vec![custom(3)], every_kind()] {
+        assert_eq!(level_needed(&batch(events.clone())), level(events));
+    }
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn put_event(event: &EventRef<'_>, created: Option<v1::HuntCreated>, out: &mut V
         KindRef::TreasureClaimed { treasure } => (24, treasure, b""),
         KindRef::HintTaken { clue, hint } => (25, clue, hint.as_bytes()),
         KindRef::Custom { type_name, payload } => (30, type_name, payload),
+        KindRef::Announced { clue, text } => (31, clue, text.as_bytes()),
     };
     put_message(tag, out, |out| {
         put_bytes(1, first.as_bytes(), out);

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use huntlog_machine::history::events;
 use huntlog_machine::{
-    BatchResult, CommandResult, EntryBuilder, Limits, LogId, Machine, encode_open_session,
+    BatchResult, CommandResult, EntryBuilder, LATEST_LEVEL, Limits, LogId, Machine,
+    encode_open_session, encode_raise_level,
 };
 use huntlog_proto::encoded::Page;
 use prost::Message as _;
@@ -29,6 +30,7 @@ fn play(events: Vec<v1::Event>) -> Played {
         index,
     };
     let mut opening = EntryBuilder::new(START_MS, None);
+    opening.push(&encode_raise_level(LATEST_LEVEL));
     opening.push(&encode_open_session("s", b"12345678"));
     machine
         .apply(log_id(1), &opening.finish())
@@ -325,7 +327,16 @@ fn readers_see_hunts_that_pause_and_end() {
     for (after, more) in [
         (
             begun(),
-            vec![event("", Kind::HuntFinished(v1::HuntFinished {}))],
+            vec![
+                event(
+                    "",
+                    Kind::Announced(v1::Announced {
+                        clue: "c1".to_owned(),
+                        text: "It is not the well".to_owned(),
+                    }),
+                ),
+                event("", Kind::HuntFinished(v1::HuntFinished {})),
+            ],
         ),
         (
             begun(),

@@ -110,7 +110,7 @@ mod tests {
         let error = filter_from_proto(Some(v1::Filter {
             hunts: vec!["h".to_owned(), String::new()],
             players: vec!["p\n".to_owned()],
-            types: vec![0, 1, 15, -1, 257],
+            types: vec![0, 1, 16, -1, 257],
         }))
         .expect_err("most of it is wrong");
         let paths: Vec<_> = error.0.iter().map(|fault| fault.path.as_str()).collect();

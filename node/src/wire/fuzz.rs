@@ -3,7 +3,7 @@
 //! takes. `PROPTEST_CASES` makes the run longer.
 
 use bytes::Bytes;
-use huntlog_machine::{EntryBuilder, Limits, LogId, Machine};
+use huntlog_machine::{EntryBuilder, LATEST_LEVEL, Limits, LogId, Machine, encode_raise_level};
 use huntlog_proto::v1;
 use huntlog_proto::v1::event::Kind;
 use proptest::prelude::*;
@@ -118,6 +118,7 @@ fn kind() -> impl Strategy<Value = Option<Kind>> {
                 payload: payload.into(),
             }))
         }),
+        (id(), id()).prop_map(|(clue, text)| Some(Kind::Announced(v1::Announced { clue, text }))),
     ]
 }
 
@@ -280,6 +281,7 @@ impl Replica {
             machine: Machine::new(0, Limits::default()),
             next_index: 0,
         };
+        replica.apply(&encode_raise_level(LATEST_LEVEL));
         for session in ["a", "b", "c"] {
             let request = v1::OpenSessionRequest {
                 partition: 0,

@@ -19,7 +19,7 @@ mod session;
 mod time;
 mod views;
 
-pub use batch::{NamedCommand, batch_command, batch_from_proto};
+pub use batch::{NamedCommand, batch_command, batch_from_proto, level_needed};
 pub use committed::encode_committed;
 pub use definition::definition_to_proto;
 pub use faults::{FieldFault, InvalidRequest};

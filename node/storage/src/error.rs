@@ -57,6 +57,14 @@ impl FatalError {
     }
 }
 
+/// What reads a directory that this release does not.
+pub(crate) fn newer(release: &str) -> String {
+    match release {
+        "" => "the release that wrote it, or a newer one".to_owned(),
+        release => format!("release {release} or a newer one"),
+    }
+}
+
 fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -138,15 +146,18 @@ pub enum OpenError {
     },
     /// The directory was written by a release this one does not know.
     #[error(
-        "{path} has data version {found}, this release reads {supported}; run the release that wrote it, or a newer one"
+        "{path} has data version {found}, this release reads versions up to {supported}; run {}",
+        newer(release)
     )]
     Version {
         /// The version file.
         path: String,
         /// What it says.
         found: u32,
-        /// What this release reads and writes.
+        /// The newest version that this release reads.
         supported: u32,
+        /// The first release that reads the version found; empty when the file does not say.
+        release: String,
     },
     /// Synced bytes are gone or changed.
     #[error(

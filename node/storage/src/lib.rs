@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | `segments/` | the log: entries, votes, truncations, purges | refused |
 //! | `mark` | the end of the last synced batch, unsynced | the newest batch can no longer be told from a torn one |
-//! | `data-version` | format, salt of the checksums, whether the directory is in use | refused |
+//! | `data-version` | which releases can read it, salt of the checksums, whether the directory is in use | refused |
 //! | `identity` | which node and cluster this is | refused, once there is a vote or an entry |
 //! | `snapshots/` | states of partitions | replayed from the log; what a log that was released needs of them is refused |
 //! | `index/` | sled: places of entries, derived records, the committed id | rebuilt, records derived again |
@@ -51,6 +51,7 @@ mod storage;
 mod tail;
 mod write_queue;
 
+pub use data_version::FIRST_DATA_VERSION;
 pub use entry::{LogEntry, LogId, Vote};
 pub use error::{FatalError, IdentityError, OpenError, ReadError, SnapshotError, WriteError};
 #[cfg(feature = "simulation")]

@@ -1,6 +1,6 @@
 //! Opening a data directory: lock, data version, identity, snapshots, log, index, in this order.
 
-use crate::data_version::DataVersion;
+use crate::data_version::{DataVersion, NAME};
 use crate::error::OpenError;
 use crate::files::{Files, OsFiles};
 use crate::identity::Identity;
@@ -133,7 +133,7 @@ fn open_with(
         let file = files.path(name).display().to_string();
         move |error| OpenError::io(operation, file, error)
     };
-    let found = DataVersion::load(&*files)?;
+    let found = DataVersion::load(&*files, options.data_version_max)?;
     let identity = Identity::load(&*files)?;
     let has_segments = files
         .list(segment::DIR)
@@ -144,17 +144,14 @@ fn open_with(
         Some(version) => version,
         None if identity.is_some() || has_segments => {
             return Err(OpenError::Damaged {
-                file: files.path(crate::data_version::NAME).display().to_string(),
+                file: files.path(NAME).display().to_string(),
                 position: 0,
                 what: "the data version is missing, though the directory was in use".to_owned(),
             });
         }
         None => {
-            let version = DataVersion {
-                salt: fresh_salt,
-                in_use: false,
-            };
-            version.save(&*files)?;
+            let version = DataVersion::fresh(fresh_salt);
+            version.save(&*files).map_err(io("write", NAME))?;
             version
         }
     };
@@ -172,13 +169,16 @@ fn open_with(
             identified: identity.is_some(),
         },
     )?;
-    if !version.in_use {
-        DataVersion {
+    let version = if version.in_use {
+        version
+    } else {
+        let in_use = DataVersion {
             in_use: true,
             ..version
-        }
-        .save(&*files)?;
-    }
+        };
+        in_use.save(&*files).map_err(io("write", NAME))?;
+        in_use
+    };
 
     let (index, index_report) = open_and_replay(&context, open_index, &recovered)?;
     // The index's directory may be new.
@@ -245,6 +245,7 @@ fn open_with(
         partitions,
         catalogue,
         identity,
+        version,
         threaded,
     });
     Ok((Storage::from_owner(Owner::start(shared, lock)?), report))

@@ -1,5 +1,6 @@
 //! How a storage is opened, and what it reports while it runs.
 
+use crate::data_version::FIRST_DATA_VERSION;
 use crate::error::FatalError;
 use std::fmt;
 use std::ops::Range;
@@ -35,6 +36,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Pages of the index that are kept in memory, in bytes as they are on disk; in memory they take more.
     pub index_cache_bytes: u64,
+    /// The newest data version that is opened; one above it is a later release's.
+    pub data_version_max: u32,
     /// Receives counts and latencies.
     pub metrics: Arc<dyn Metrics>,
     /// Told the first fatal error, on the thread that met it.
@@ -55,6 +58,7 @@ impl Default for Options {
             // walked in order, so that little of it is needed again: a larger cache made
             // no figure better when it was measured, and cost memory.
             index_cache_bytes: 16 << 20,
+            data_version_max: FIRST_DATA_VERSION,
             metrics: Arc::new(NoMetrics),
             on_fatal: None,
             on_progress: None,

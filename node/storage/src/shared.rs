@@ -1,5 +1,6 @@
 //! What the handles and the threads of one storage share.
 
+use crate::data_version::DataVersion;
 use crate::engine::Engine;
 use crate::error::{FatalError, ReadError, WriteError};
 use crate::files::Files;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub segments: SegmentFiles,
     pub catalogue: Catalogue,
     pub identity: Mutex<Option<Identity>>,
+    pub version: Mutex<DataVersion>,
     fatal: OnceLock<FatalError>,
     closed: AtomicBool,
     /// Whether threads drive the writer and the indexer; otherwise [`crate::Storage::step`] does.
@@ -68,6 +70,7 @@ pub(crate) struct Parts {
     pub segments: SegmentFiles,
     pub catalogue: Catalogue,
     pub identity: Option<Identity>,
+    pub version: DataVersion,
     pub threaded: bool,
 }
 
@@ -85,6 +88,7 @@ impl Shared {
             segments: parts.segments,
             catalogue: parts.catalogue,
             identity: Mutex::new(parts.identity),
+            version: Mutex::new(parts.version),
             fatal: OnceLock::new(),
             closed: AtomicBool::new(false),
             threaded: parts.threaded,

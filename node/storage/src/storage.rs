@@ -1,5 +1,6 @@
 //! The storage of one node: opening, closing, and the handles it gives out.
 
+use crate::data_version::{DataVersion, NAME};
 use crate::error::{FatalError, IdentityError, OpenError, panic_message};
 use crate::identity::Identity;
 use crate::options::{DiskSpace, OpenReport, Options};
@@ -166,6 +167,42 @@ impl Storage {
             }
             Err(IdentityError::Fatal(error)) => Err(shared.fail(error).into()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The directory's data version.
+    pub fn data_version(&self) -> u32 {
+        self.owner.shared.version.lock().version
+    }
+
+    /// Raises the data version to `version`, which `release` is the first to read, durably; does nothing when it is that
+    /// or higher. What releases of a lower version cannot read may be kept here from then on. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn raise_data_version(&self, version: u32, release: &str) -> Result<(), FatalError> {
+        let shared = &self.owner.shared;
+        let mut current = shared.version.lock();
+        if current.version >= version {
+            return Ok(());
+        }
+        if let Some(error) = shared.fatal() {
+            return Err(error.clone());
+        }
+        let raised = DataVersion {
+            version,
+            release: release.to_owned(),
+            ..current.clone()
+        };
+        match raised.save(&*shared.files) {
+            Ok(()) => {
+                *current = raised;
+                Ok(())
+            }
+            Err(error) => {
+                let file = shared.files.path(NAME).display().to_string();
+                Err(shared.fail(FatalError::io("write", file, error)))
+            }
         }
     }
 

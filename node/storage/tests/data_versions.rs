@@ -11,7 +11,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{append, entries, entry, id, read_all, small_segments, vote, wait};
-use huntlog_storage::{Identity, IndexReport, Storage};
+use huntlog_storage::{FIRST_DATA_VERSION, Identity, IndexReport, Options, Storage};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -76,6 +76,41 @@ fn write_the_fixture() {
         std::fs::remove_dir_all(fixture()).unwrap();
     }
     copy_into(dir.path(), &fixture());
+}
+
+/// A directory goes to the next version when its user says so, and not back; a release that knows only the version before
+/// is refused, and told which one is not.
+#[test]
+fn a_version_is_raised_durably_and_never_lowered() {
+    let dir = tempfile::tempdir().unwrap();
+    let newest = |data_version_max| Options {
+        data_version_max,
+        ..small_segments()
+    };
+    let (storage, _) = Storage::open(dir.path(), newest(3)).unwrap();
+    assert_eq!(storage.data_version(), FIRST_DATA_VERSION);
+    let log = storage.partition(0);
+    append(&storage, &log, entries(1, 0..10));
+    for (asked, found) in [(2, 2), (3, 3), (2, 3)] {
+        storage
+            .raise_data_version(asked, &format!("0.{asked}.0"))
+            .unwrap();
+        assert_eq!(storage.data_version(), found);
+    }
+    drop(log);
+    storage.close().unwrap();
+
+    let error = Storage::open(dir.path(), newest(2)).unwrap_err();
+    let told = error.to_string();
+    assert!(
+        told.contains(
+            "data version 3, this release reads versions up to 2; run release 0.3.0 or a newer one"
+        ),
+        "{told}"
+    );
+    let (storage, _) = Storage::open(dir.path(), newest(3)).unwrap();
+    assert_eq!(storage.data_version(), 3);
+    assert_eq!(read_all(&storage.partition(0)), entries(1, 0..10));
 }
 
 #[test]

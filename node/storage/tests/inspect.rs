@@ -149,6 +149,7 @@ fn a_sound_directory_is_described() {
         on_progress: Some(Arc::new(move |done, all| {
             steps.lock().unwrap().push((done, all));
         })),
+        ..InspectOptions::default()
     };
     let found = inspect(dir.path(), &options).unwrap();
     assert!(
@@ -550,7 +551,7 @@ const DAMAGES: &[Damage] = &[
         },
         Severity::Refused,
         "data-version",
-        "the data version is 2, this release reads 1",
+        "the data version is 2, this release reads versions up to 1",
     ),
 ];
 

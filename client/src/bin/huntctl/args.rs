@@ -238,6 +238,13 @@ pub enum ClusterCommand {
         #[arg(long = "member", value_parser = parse_member, value_name = "MEMBER")]
         members: Vec<NewNode>,
     },
+    /// Whether the next node may be taken down and started under another
+    /// release, and which one.
+    UpgradeCheck,
+    /// End an upgrade: put the highest feature level in force that any node
+    /// reads. Refused while a node does not read it, or does not answer. Earlier
+    /// releases can not be run any more afterwards. Safe to repeat.
+    Finalize,
 }
 
 /// A node, and where it is reached.

@@ -526,6 +526,13 @@ impl proto::admin_service_server::AdminService for Service {
         Err(unscripted())
     }
 
+    async fn finalize_upgrade(
+        &self,
+        _: Request<proto::FinalizeUpgradeRequest>,
+    ) -> Result<Response<proto::FinalizeUpgradeResponse>, Status> {
+        Err(unscripted())
+    }
+
     async fn remove_member(
         &self,
         _: Request<proto::RemoveMemberRequest>,

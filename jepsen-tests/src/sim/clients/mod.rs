@@ -97,6 +97,15 @@ impl Shared {
         }
     }
 
+    /// Takes down that the log has, at `index`, what no log may have before a
+    /// feature level brings it.
+    fn note_announced(&self, index: u64) {
+        self.coverage.lock().announced += 1;
+        let mut seen = self.seen.lock();
+        let judged = seen.levels.needed(2, index);
+        seen.violations.extend(judged.err());
+    }
+
     /// Takes down that a fault has taken effect on these nodes, or has ended.
     pub(super) fn fault(&self, name: &'static str, phase: FaultPhase, nodes: &[u64]) {
         if phase == FaultPhase::Start {
@@ -243,10 +252,11 @@ pub(super) fn claim_key(index: u64) -> String {
 /// (offset, value) of a key's event, or nothing for those of its setup.
 fn entry_of(event: &CommittedEvent) -> Option<(u64, u64)> {
     let offset = event.revision.checked_sub(SETUP_EVENTS + 1)?;
-    let Some(Kind::Custom(custom)) = event.event.as_ref()?.kind.as_ref() else {
-        return None;
+    let value = match event.event.as_ref()?.kind.as_ref()? {
+        Kind::Custom(custom) => u64::from_le_bytes(custom.payload.get(..8)?.try_into().ok()?),
+        Kind::Announced(announced) => announced.text.parse().ok()?,
+        _ => return None,
     };
-    let value = u64::from_le_bytes(custom.payload.get(..8)?.try_into().ok()?);
     Some((offset, value))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use huntlog_client::proto::{Clue, Event, HuntDefinition, NodeAddress, Treasure};
-use huntlog_client::{Client, event};
+use huntlog_client::{CallError, Client, event};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -27,6 +27,7 @@ pub(in crate::sim) enum Order {
     Add { node: u64 },
     Promote { node: u64 },
     Remove { node: u64 },
+    Finalize,
 }
 
 pub(in crate::sim) struct Operator {
@@ -51,6 +52,8 @@ pub(in crate::sim) struct State {
     changing: bool,
     /// Nodes that are out of service.
     drained: BTreeSet<u64>,
+    /// How often it is to put a level in force, and has not come to it yet.
+    to_finalize: u64,
 }
 
 impl State {
@@ -64,6 +67,7 @@ impl State {
             removed: BTreeSet::new(),
             changing: false,
             drained: BTreeSet::new(),
+            to_finalize: 0,
         }
     }
 }
@@ -84,12 +88,20 @@ impl Operator {
         !state.changing && !state.orders.iter().any(Order::changes_members)
     }
 
+    /// Whether it is through with every level that it was to put in force.
+    pub(in crate::sim) fn is_finalized(&self) -> bool {
+        self.state.lock().to_finalize == 0
+    }
+
     pub(in crate::sim) fn is_set_up(&self) -> bool {
         self.state.lock().set_up
     }
 
     pub(in crate::sim) fn order(&self, order: Order) {
-        self.state.lock().orders.push(order);
+        let mut state = self.state.lock();
+        state.to_finalize += u64::from(order == Order::Finalize);
+        state.orders.push(order);
+        drop(state);
         self.ordered.notify_one();
     }
 
@@ -169,6 +181,11 @@ impl Operator {
                 self.state.lock().removals.insert(*node);
                 client.remove_member(*node, false).await.map(drop)
             }
+            Order::Finalize => {
+                let done = self.finalize(client, shared).await;
+                self.state.lock().to_finalize -= 1;
+                done
+            }
         };
         match done {
             Ok(()) => {
@@ -179,11 +196,24 @@ impl Operator {
         }
     }
 
+    /// Puts a level in force; once everything is healed it does not take a no for an
+    /// answer, since everybody is there and upgraded, or will be.
+    async fn finalize(&self, client: &Client, shared: &Shared) -> Result<(), CallError> {
+        loop {
+            let done = client.finalize_upgrade().await;
+            if done.is_ok() || shared.phase() == Phase::Chaos {
+                return done.map(drop);
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
     /// Takes the fault down that an order is, now that it has taken effect.
     fn note_done(&self, shared: &Shared, order: &Order) {
         let start = |name, nodes: &[u64]| shared.fault(name, FaultPhase::Start, nodes);
         match order {
             Order::TransferLeader => start(nemesis::TRANSFER_LEADER, &[]),
+            Order::Finalize => start(nemesis::FINALIZE, &[]),
             Order::Snapshot { node } => start(nemesis::SNAPSHOT, &[*node]),
             Order::Drain { node, undo: false } => {
                 self.state.lock().drained.insert(*node);

@@ -59,6 +59,8 @@ pub(in crate::sim) struct Sent {
     /// It expects the hunt to be empty, which none is: it is not to be applied, and
     /// whatever shares its log entry is (I9).
     expects_empty_hunt: bool,
+    /// It announces its values, for which a feature level has to be in force.
+    announces: bool,
 }
 
 impl Disk {
@@ -270,6 +272,7 @@ impl Producer {
             appends: (first..first + count).map(append).collect(),
             padding,
             expects_empty_hunt: disk.random.one_in(16),
+            announces: disk.random.one_in(16),
         }
     }
 
@@ -284,7 +287,11 @@ impl Producer {
     ) -> BoxFuture<'static, bool> {
         let (shared, this) = (shared.clone(), Arc::clone(self));
         let op = if again { Op::Resend } else { Op::Append };
-        let expects_empty_hunt = sent.expects_empty_hunt;
+        let Sent {
+            expects_empty_hunt,
+            announces,
+            ..
+        } = sent;
         let mut appends = sent.appends;
         for append in &mut appends {
             append.offset = None;
@@ -300,6 +307,9 @@ impl Producer {
             match ticket.await {
                 Ok(appended) => {
                     shared.note_acknowledged(&this.session, &appended);
+                    if announces {
+                        shared.note_announced(appended.log_index);
+                    }
                     let mut coverage = shared.coverage.lock();
                     coverage.duplicates += u64::from(appended.duplicate);
                     coverage.appends += 1;
@@ -356,8 +366,9 @@ impl Producer {
 
 impl Sent {
     fn events(&self) -> Vec<huntlog_client::proto::Event> {
-        let event = |append: &Append| {
-            event::custom(&append.key, "", "value", payload(append.v, self.padding))
+        let event = |append: &Append| match self.announces {
+            true => event::announced(&append.key, "", &append.v.to_string()),
+            false => event::custom(&append.key, "", "value", payload(append.v, self.padding)),
         };
         self.appends.iter().map(event).collect()
     }
@@ -380,6 +391,9 @@ fn note(shared: &Shared, error: &AppendError) {
     match error.cause() {
         Cause::Fenced => coverage.fenced += 1,
         Cause::SessionForgotten => coverage.batches_of_forgotten += 1,
+        Cause::Refused(refusal) if refusal.reason == Reason::FeatureLevel => {
+            coverage.levels_refused += 1;
+        }
         _ => {}
     }
     match error.disposition() {

@@ -12,7 +12,7 @@ use huntlog_client::proto::{PartitionStatus, Role};
 use parking_lot::Mutex;
 
 use super::{Phase, Program, Shared, millis};
-use crate::sim::invariants::{LeadersRise, Remembered, Said, SameState, covered};
+use crate::sim::invariants::{LeadersRise, LevelsRise, Remembered, Said, SameState, covered};
 use crate::sim::random::Random;
 
 const PACE: Duration = Duration::from_millis(100);
@@ -24,6 +24,7 @@ pub(in crate::sim) struct Seen {
     pub(in crate::sim) leader: Option<u64>,
     pub(in crate::sim) leaders: LeadersRise,
     pub(in crate::sim) states: SameState,
+    pub(in crate::sim) levels: LevelsRise,
     pub(in crate::sim) sessions: Remembered,
     /// Every set of voters that a node has spoken of.
     pub(in crate::sim) voters: BTreeSet<BTreeSet<u64>>,
@@ -49,6 +50,7 @@ impl Seen {
             leader: status.leader_id,
             applied: status.digest_log_index,
             digest: status.digest.to_vec(),
+            level: status.feature_level,
         };
         let voters = status.members.iter().filter(|member| member.voter);
         let voters: BTreeSet<u64> = voters.map(|member| member.node_id).collect();
@@ -65,7 +67,12 @@ impl Seen {
             true => covered(node, status.first_log_index, status.snapshot_log_index),
             false => Ok(()),
         };
-        let judged = [self.leaders.see(&said), self.states.see(&said), covered];
+        let judged = [
+            self.leaders.see(&said),
+            self.states.see(&said),
+            self.levels.see(&said),
+            covered,
+        ];
         self.violations
             .extend(judged.into_iter().filter_map(Result::err));
         self.nodes.insert(node, status);

@@ -4,6 +4,7 @@
 mod bounded;
 mod durable;
 mod leaders_rise;
+mod levels_rise;
 mod loud;
 mod remembered;
 mod retained;
@@ -12,6 +13,7 @@ mod same_state;
 pub(super) use bounded::bounded;
 pub(super) use durable::{Held, durable};
 pub(super) use leaders_rise::LeadersRise;
+pub(super) use levels_rise::LevelsRise;
 pub(super) use loud::{Explained, Known, loud};
 pub(super) use remembered::Remembered;
 pub(super) use retained::{Kept, covered, retained};
@@ -28,4 +30,6 @@ pub(super) struct Said {
     /// nothing is applied.
     pub(super) applied: u64,
     pub(super) digest: Vec<u8>,
+    /// The feature level in force at `applied`.
+    pub(super) level: u32,
 }

@@ -32,10 +32,16 @@ pub(super) enum Kind {
     Drain,
     ClientCrash,
     Member,
+    OtherRelease,
+    Finalize,
 }
 
 /// A drain that an operator was asked for, once it has come about.
 pub(in crate::sim) const DRAIN: &str = "drain";
+/// A feature level that an operator has put in force.
+pub(in crate::sim) const FINALIZE: &str = "finalize";
+/// A node that was started under another release than before.
+pub(in crate::sim) const OTHER_RELEASE: &str = "other_release";
 /// A sync of a disk that has failed.
 pub(in crate::sim) const FAILED_SYNC: &str = "failed_sync";
 /// A member that was added, promoted or removed.
@@ -49,7 +55,7 @@ pub(in crate::sim) const TRANSFER_LEADER: &str = "transfer_leader";
 
 pub(super) const ISOLATE_LEADER: (Kind, &str) = (Kind::IsolateLeader, "isolate_leader");
 
-pub(super) const KINDS: [(Kind, &str); 29] = [
+pub(super) const KINDS: [(Kind, &str); 31] = [
     (Kind::Halves, "halves"),
     ISOLATE_LEADER,
     (Kind::Asymmetric, "asymmetric"),
@@ -79,7 +85,16 @@ pub(super) const KINDS: [(Kind, &str); 29] = [
     (Kind::Drain, DRAIN),
     (Kind::ClientCrash, "client_crash"),
     (Kind::Member, MEMBER),
+    (Kind::OtherRelease, OTHER_RELEASE),
+    (Kind::Finalize, FINALIZE),
 ];
+
+impl Kind {
+    /// Whether it is one of worlds that are being upgraded alone.
+    pub(super) fn upgrades(self) -> bool {
+        matches!(self, Self::OtherRelease | Self::Finalize)
+    }
+}
 
 /// What every kind of fault is called.
 pub(in crate::sim) fn names() -> impl Iterator<Item = &'static str> {

@@ -7,6 +7,7 @@
 mod kinds;
 mod machines;
 mod network;
+mod releases;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,8 +22,12 @@ use super::node::node_ip;
 use super::random::Random;
 use super::world::World;
 use crate::history::Phase as FaultPhase;
-pub(super) use kinds::{DRAIN, FAILED_SYNC, MEMBER, RESTART, SNAPSHOT, TRANSFER_LEADER, names};
+pub(super) use kinds::{
+    DRAIN, FAILED_SYNC, FINALIZE, MEMBER, OTHER_RELEASE, RESTART, SNAPSHOT, TRANSFER_LEADER, names,
+};
 use kinds::{ISOLATE_LEADER, KINDS, Kind};
+use releases::upgrade_all;
+pub(super) use releases::{NEW, OLD};
 
 /// Between two faults.
 const PACE: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_millis(2_500);
@@ -99,20 +104,31 @@ pub(super) struct Nemesis {
     faults: u64,
     /// What is being done to the members: two steps of one change.
     spare: Option<u64>,
+    /// From the first time on that the operator was told to finalize: nobody goes
+    /// back to the release before.
+    finalizing: bool,
+    /// Whether everybody is upgraded in the end.
+    ends_upgraded: bool,
 }
 
 impl Nemesis {
-    pub(super) fn new(seed: u64, nodes: u64) -> Self {
+    pub(super) fn new(seed: u64, nodes: u64, mixed: bool) -> Self {
         let mut random = Random::new(seed, 3);
-        let mut kinds: Vec<(Kind, &'static str)> =
-            KINDS.into_iter().filter(|_| random.one_in(3)).collect();
+        let possible = KINDS.into_iter().filter(|(kind, _)| !kind.upgrades());
+        let possible: Vec<(Kind, &'static str)> = possible.collect();
+        let drawn = possible.iter().copied().filter(|_| random.one_in(3));
+        let mut kinds: Vec<(Kind, &'static str)> = drawn.collect();
         // A deposed leader that does not know is made by few, and needs its time.
         if random.one_in(2) && !kinds.contains(&ISOLATE_LEADER) {
             kinds.push(ISOLATE_LEADER);
         }
         while kinds.len() < 3 {
-            kinds.push(*random.pick(&KINDS));
+            kinds.push(*random.pick(&possible));
         }
+        if mixed {
+            kinds.extend(KINDS.into_iter().filter(|(kind, _)| kind.upgrades()));
+        }
+        let ends_upgraded = mixed && random.one_in(2);
         Self {
             random,
             next_at: Duration::from_millis(500),
@@ -121,6 +137,8 @@ impl Nemesis {
             next_id: nodes + 1,
             faults: 0,
             spare: None,
+            finalizing: false,
+            ends_upgraded,
         }
     }
 
@@ -173,6 +191,9 @@ impl Nemesis {
             if world.clients[&number].process.is_none() {
                 world.start_client(number);
             }
+        }
+        if self.ends_upgraded {
+            upgrade_all(world);
         }
         world.shared.fault("all", FaultPhase::Stop, &[]);
     }
@@ -335,6 +356,8 @@ impl Nemesis {
             Kind::Drain => self.drain(world, name, someone)?,
             Kind::ClientCrash => self.crash_client(world)?,
             Kind::Member => self.change_members(world, &scene.ids)?,
+            Kind::OtherRelease => self.other_release(world, someone)?,
+            Kind::Finalize => self.finalize(world)?,
         })
     }
 
@@ -357,7 +380,8 @@ impl Nemesis {
             None if ids.len() < 6 => {
                 let id = self.next_id;
                 self.next_id += 1;
-                world.add_node(id, &[]);
+                let levels = self.levels_of_newcomer(world);
+                world.add_node(id, &[], levels);
                 world.operator.order(Order::Add { node: id });
                 world.operator.order(Order::Promote { node: id });
                 world.shared.members.lock().push(id);

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntlog_machine::LevelRange;
+
 use crate::sim::clients::Program;
 use crate::sim::disk::Disk;
 use crate::sim::host::Process;
@@ -27,6 +29,10 @@ pub(in crate::sim) struct NodeMachine {
     /// Who it was given for its first members.
     pub(super) initial: Vec<u64>,
     pub(super) clock_faults: BTreeMap<u64, ClockFault>,
+    /// What its process reads, and what the next one is to read, where that is
+    /// another release.
+    pub(in crate::sim) levels: LevelRange,
+    pub(in crate::sim) next_levels: Option<LevelRange>,
     /// Processes it has had.
     pub(in crate::sim) life: u64,
     /// The fault that has told its disk to stop in the middle of a write.
@@ -41,13 +47,15 @@ pub(in crate::sim) struct NodeMachine {
 }
 
 impl NodeMachine {
-    pub(super) fn new(disk: Disk, initial: &[u64]) -> Self {
+    pub(super) fn new(disk: Disk, initial: &[u64], levels: LevelRange) -> Self {
         Self {
             process: None,
             handle: None,
             disk,
             initial: initial.to_vec(),
             clock_faults: BTreeMap::new(),
+            levels,
+            next_levels: None,
             life: 0,
             to_tear: None,
             syncs_failed_before: 0,
@@ -91,7 +99,8 @@ mod tests {
 
     #[test]
     fn each_fault_of_a_clock_takes_back_its_own() {
-        let mut machine = NodeMachine::new(Disk::new(1, Random::new(1, 1)), &[]);
+        let mut machine =
+            NodeMachine::new(Disk::new(1, Random::new(1, 1)), &[], LevelRange::SUPPORTED);
         let jump = ClockFault {
             wall_ahead_ms: 3_600_000,
             drift_ppm: 0,

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntlog_machine::LevelRange;
 use huntlog_storage::Crash;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use super::host::Process;
 use super::interpose;
 use super::invariants::{Explained, Held, loud};
 use super::middlebox::Middlebox;
-use super::nemesis::RESTART;
+use super::nemesis::{OTHER_RELEASE, RESTART};
 use super::net::{Link, Net};
 use super::node::{Ending, Setup, Way, config, node_ip, node_process};
 use super::random::Random;
@@ -119,11 +120,13 @@ impl World {
         }
     }
 
-    /// Adds a machine for the node `id`, with a fresh disk, and starts it.
-    pub(super) fn add_node(&mut self, id: u64, initial: &[u64]) {
+    /// Adds a machine for the node `id`, with a fresh disk, and starts it under a
+    /// release that reads `levels`.
+    pub(super) fn add_node(&mut self, id: u64, initial: &[u64], levels: LevelRange) {
         let disk_seed = Random::new(self.seed, 1_000 + id).next();
         let disk = Disk::new(disk_seed, Random::new(self.seed, 2_000 + id));
-        self.nodes.insert(id, NodeMachine::new(disk, initial));
+        self.nodes
+            .insert(id, NodeMachine::new(disk, initial, levels));
         self.start_node(id);
     }
 
@@ -138,10 +141,13 @@ impl World {
             return;
         }
         self.net.light_up(node_ip(id));
+        let changed = machine.next_levels.take();
+        machine.levels = changed.unwrap_or(machine.levels);
         let config = config(id, &machine.initial, &self.setup);
         let (main, handle) = node_process(
             config,
             self.setup.limits.clone(),
+            machine.levels,
             self.shared.way.clone(),
             machine.disk.clone(),
         );
@@ -151,7 +157,13 @@ impl World {
         machine.life += 1;
         machine.syncs_failed_before = machine.disk.syncs_failed();
         machine.set_clock();
-        self.trace.line(&format!("world: node {id} starts"));
+        let levels = machine.levels;
+        self.trace.line(&format!(
+            "world: node {id} starts, and reads level {levels}"
+        ));
+        if changed.is_some() {
+            self.shared.fault(OTHER_RELEASE, FaultPhase::Start, &[id]);
+        }
     }
 
     /// Ends the node's process without a word; with its machine's power, if

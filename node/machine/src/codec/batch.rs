@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! command      = 1 session:str epoch sequence body          a batch
-//!              | 2 session:str nonce:bytes                  opening a session
+//!              | 2 session:str nonce:bytes [epoch]          opening a session
+//!              | 3 level release:str                        raising the level
 //! body         = hunts:[str] expected:[hunt-index revision-tag] events:[event]
 //! revision-tag = 0 (none) | 1 revision
 //! event        = kind+flags:u8 hunt-index [player:str] [seconds:zigzag nanos] content
@@ -13,6 +14,7 @@
 
 use super::event::{EventRef, KindRef, put_event};
 use super::{DecodeError, Put, Reader};
+use crate::level::{FIRST_LEVEL, release_of};
 use crate::{Batch, ExpectedRevision};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +23,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const BATCH: u8 = 1;
 const OPEN_SESSION: u8 = 2;
+const RAISE_LEVEL: u8 = 3;
 
 /// A command as it will stand in the log; made where the request arrives, so
 /// that the proposer only copies bytes.
@@ -28,6 +31,7 @@ const OPEN_SESSION: u8 = 2;
 pub struct EncodedCommand {
     bytes: Bytes,
     events: u32,
+    level: u32,
 }
 
 impl EncodedCommand {
@@ -43,20 +47,29 @@ impl EncodedCommand {
         self.events
     }
 
+    /// The feature level from which on a log may hold it.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.level
+    }
+
     /// Takes over a command that another node has encoded.
     ///
     /// # Errors
     /// When the bytes are not one whole command.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let events = match CommandRef::decode(&bytes)? {
-            CommandRef::OpenSession { .. } => 0,
+        let (events, level) = match CommandRef::decode(&bytes)? {
+            CommandRef::OpenSession { .. } | CommandRef::RaiseLevel { .. } => (0, FIRST_LEVEL),
             CommandRef::Batch(batch) => {
                 let body = Body::decode(batch.body)?;
-                body.validate()?;
-                body.events.remaining
+                (body.events.remaining, body.validate()?)
             }
         };
-        Ok(Self { bytes, events })
+        Ok(Self {
+            bytes,
+            events,
+            level,
+        })
     }
 }
 
@@ -73,7 +86,9 @@ pub fn encode_batch(batch: &Batch) -> EncodedCommand {
         .map(|(hunt, revision)| (hunts.index(hunt), *revision))
         .collect();
     let mut events = Vec::new();
+    let mut level = FIRST_LEVEL;
     for event in &batch.events {
+        level = level.max(event.kind.event_type().level());
         let hunt = hunts.index(&event.hunt);
         put_event(&mut events, hunt, event);
     }
@@ -103,6 +118,7 @@ pub fn encode_batch(batch: &Batch) -> EncodedCommand {
     EncodedCommand {
         bytes: out.into(),
         events: u32::try_from(batch.events.len()).expect("a batch has at most 4,096 events"),
+        level,
     }
 }
 
@@ -126,6 +142,26 @@ pub fn encode_reopen_session(name: &str, nonce: &[u8], epoch: u64) -> EncodedCom
     EncodedCommand {
         bytes: out.into(),
         events: 0,
+        level: FIRST_LEVEL,
+    }
+}
+
+/// Encodes the raising of the feature level to `level`, together with the first
+/// release that reads it: those before it can name it.
+///
+/// # Panics
+/// When this release does not know the level.
+#[must_use]
+pub fn encode_raise_level(level: u32) -> EncodedCommand {
+    let release = release_of(level).expect("nobody asks for a level that is not known");
+    let mut out = Vec::with_capacity(release.len() + 7);
+    out.put_u8(RAISE_LEVEL);
+    out.put_varint(level.into());
+    out.put_str(release);
+    EncodedCommand {
+        bytes: out.into(),
+        events: 0,
+        level: FIRST_LEVEL,
     }
 }
 
@@ -161,6 +197,14 @@ pub enum CommandRef<'a> {
         nonce: &'a [u8],
         /// The epoch it goes on from; 0 takes the session from whoever holds it.
         epoch: u64,
+    },
+    /// The raising of the feature level. Every release that knows levels reads
+    /// it, whatever level it names: that is how one which is too old finds out.
+    RaiseLevel {
+        /// The level from now on, unless a higher one is in force.
+        level: u32,
+        /// The first release that reads it.
+        release: &'a str,
     },
 }
 
@@ -203,6 +247,12 @@ impl<'a> CommandRef<'a> {
                 };
                 reader.finish("command")?;
                 Ok(Self::OpenSession { name, nonce, epoch })
+            }
+            RAISE_LEVEL => {
+                let level = reader.varint_u32("level")?;
+                let release = reader.str("release")?;
+                reader.finish("command")?;
+                Ok(Self::RaiseLevel { level, release })
             }
             tag => Err(DecodeError::UnknownTag {
                 what: "command",
@@ -356,8 +406,9 @@ impl<'a> Body<'a> {
         })
     }
 
-    /// Reads all of it, so that a second reading cannot fail.
-    pub(crate) fn validate(&self) -> Result<(), DecodeError> {
+    /// Reads all of it, so that a second reading cannot fail. Answers the feature
+    /// level from which on a log may hold it.
+    pub(crate) fn validate(&self) -> Result<u32, DecodeError> {
         if let HuntTable::Many(names) = &self.hunts {
             check_distinct(names)?;
         }
@@ -365,13 +416,16 @@ impl<'a> Body<'a> {
     }
 
     /// The same of a batch whose hunts are known to be distinct.
-    pub(crate) fn validate_events(&self) -> Result<(), DecodeError> {
+    pub(crate) fn validate_events(&self) -> Result<u32, DecodeError> {
+        let mut level = FIRST_LEVEL;
         for event in self.events.clone() {
-            if let KindRef::HuntCreated(definition) = event?.kind {
+            let kind = event?.kind;
+            level = level.max(kind.event_type().level());
+            if let KindRef::HuntCreated(definition) = kind {
                 definition.decode()?;
             }
         }
-        Ok(())
+        Ok(level)
     }
 }
 

@@ -11,6 +11,7 @@
 
 use super::batch::{Body, CommandRef, EncodedCommand, check_distinct};
 use super::{DecodeError, Put, Reader};
+use crate::level::FIRST_LEVEL;
 use crate::{Digest, DigestCheck};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -63,7 +64,9 @@ impl EntryBuilder {
         let bytes = command.bytes();
         self.directory.put_len(bytes.len());
         match CommandRef::decode(bytes).expect("encoded by this crate") {
-            CommandRef::OpenSession { .. } => self.directory.put_len(0),
+            CommandRef::OpenSession { .. } | CommandRef::RaiseLevel { .. } => {
+                self.directory.put_len(0);
+            }
             CommandRef::Batch(batch) => {
                 let body = Body::decode(batch.body).expect("encoded by this crate");
                 self.directory.put_len(body.hunts.len());
@@ -222,7 +225,11 @@ impl<'a> EntryRef<'a> {
     /// # Errors
     /// When anything is damaged, or the directory does not tell what the
     /// commands say.
-    pub fn validate(&self) -> Result<(), DecodeError> {
+    pub fn validate(&self) -> Result<Needs<'a>, DecodeError> {
+        let mut needs = Needs {
+            level: FIRST_LEVEL,
+            raises: None,
+        };
         if self.hunts.len() > 1 {
             check_distinct(&self.hunts)?;
         }
@@ -231,7 +238,13 @@ impl<'a> EntryRef<'a> {
         let mut named_by = vec![None; self.hunts.len()];
         for (number, item) in self.commands().enumerate() {
             let mut listed = item.hunts;
-            if let CommandRef::Batch(batch) = item.decode()? {
+            let command = item.decode()?;
+            if let CommandRef::RaiseLevel { level, release } = command
+                && needs.raises.is_none_or(|(highest, _)| highest < level)
+            {
+                needs.raises = Some((level, release));
+            }
+            if let CommandRef::Batch(batch) = command {
                 let body = Body::decode(batch.body)?;
                 for index in 0..body.hunts.len() {
                     let Some(global) = listed.next()? else {
@@ -244,14 +257,24 @@ impl<'a> EntryRef<'a> {
                         return Err(DecodeError::Contradiction { what: "hunts" });
                     }
                 }
-                body.validate_events()?;
+                needs.level = needs.level.max(body.validate_events()?);
             }
             if listed.next()?.is_some() {
                 return Err(DecodeError::Contradiction { what: "directory" });
             }
         }
-        Ok(())
+        Ok(needs)
     }
+}
+
+/// What an entry asks of the machine that is to apply it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs<'a> {
+    /// The feature level that has to be in force before it.
+    pub level: u32,
+    /// The highest level that it raises to, and the first release that reads
+    /// that.
+    pub raises: Option<(u32, &'a str)>,
 }
 
 struct DirectoryItem<'a> {
@@ -382,7 +405,7 @@ mod tests {
     fn a_directory_lists_each_hunt_of_a_command_once() {
         let validated = |named: &[&str], listed: &[u64]| {
             let entry = entry(named, listed);
-            EntryRef::decode(&entry).and_then(|entry| entry.validate())
+            EntryRef::decode(&entry).and_then(|entry| entry.validate().map(drop))
         };
         let contradiction = |what| Err(DecodeError::Contradiction { what });
         assert_eq!(validated(&["hunt"], &[0]), Ok(()));

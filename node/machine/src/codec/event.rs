@@ -7,6 +7,9 @@ use crate::{Event, EventKind, EventType, Timestamp, normalise};
 use bytes::Bytes;
 
 const KIND_MASK: u8 = 0x0f;
+/// In place of a kind whose number does not fit the mask: the number follows the
+/// head.
+const KIND_FOLLOWS: u8 = 15;
 const HAS_PLAYER: u8 = 0x10;
 const HAS_OCCURRED_AT: u8 = 0x20;
 /// The answer as typed differs from its normal form, which follows it.
@@ -18,7 +21,8 @@ pub(crate) fn put_event(out: &mut Vec<u8>, hunt: usize, event: &Event) {
         EventKind::ClueAttempted { answer, .. } => Some(normalise(answer)).filter(|n| n != answer),
         _ => None,
     };
-    let mut head = event.kind.event_type().number();
+    let kind = event.kind.event_type().number();
+    let mut head = kind.min(KIND_FOLLOWS);
     if !event.player.is_empty() {
         head |= HAS_PLAYER;
     }
@@ -29,6 +33,9 @@ pub(crate) fn put_event(out: &mut Vec<u8>, hunt: usize, event: &Event) {
         head |= HAS_NORMALISED;
     }
     out.put_u8(head);
+    if kind >= KIND_FOLLOWS {
+        out.put_varint(kind.into());
+    }
     out.put_len(hunt);
     if !event.player.is_empty() {
         out.put_str(&event.player);
@@ -67,6 +74,10 @@ pub(crate) fn put_event(out: &mut Vec<u8>, hunt: usize, event: &Event) {
         EventKind::Custom { type_name, payload } => {
             out.put_str(type_name);
             out.put_bytes(payload);
+        }
+        EventKind::Announced { clue, text } => {
+            out.put_str(clue);
+            out.put_str(text);
         }
     }
 }
@@ -140,6 +151,10 @@ pub enum KindRef<'a> {
         type_name: &'a str,
         payload: &'a [u8],
     },
+    Announced {
+        clue: &'a str,
+        text: &'a str,
+    },
 }
 
 impl KindRef<'_> {
@@ -161,6 +176,7 @@ impl KindRef<'_> {
             Self::TreasureClaimed { .. } => EventType::TreasureClaimed,
             Self::HintTaken { .. } => EventType::HintTaken,
             Self::Custom { .. } => EventType::Custom,
+            Self::Announced { .. } => EventType::Announced,
         }
     }
 }
@@ -176,7 +192,10 @@ impl<'a> EventRef<'a> {
             what: "event",
             tag: head,
         };
-        let event_type = EventType::from_number(head & KIND_MASK).ok_or(unknown)?;
+        let event_type = match head & KIND_MASK {
+            KIND_FOLLOWS => Self::read_kind(reader)?,
+            number => EventType::from_number(number).ok_or(unknown)?,
+        };
         if head & 0x80 != 0
             || (head & HAS_NORMALISED != 0 && event_type != EventType::ClueAttempted)
         {
@@ -237,6 +256,10 @@ impl<'a> EventRef<'a> {
                 type_name: reader.str("type")?,
                 payload: reader.bytes("payload")?,
             },
+            EventType::Announced => KindRef::Announced {
+                clue: reader.str("clue")?,
+                text: reader.str("text")?,
+            },
         };
         Ok(Self {
             hunt_index,
@@ -245,6 +268,18 @@ impl<'a> EventRef<'a> {
             occurred_at,
             kind,
         })
+    }
+
+    /// A kind whose number follows the head: never one that fits into it, so that
+    /// there is one way to write an event.
+    #[cold]
+    fn read_kind(reader: &mut Reader<'a>) -> Result<EventType, DecodeError> {
+        let what = "kind of event";
+        u8::try_from(reader.varint(what)?)
+            .ok()
+            .filter(|number| *number >= KIND_FOLLOWS)
+            .and_then(EventType::from_number)
+            .ok_or(DecodeError::OutOfRange { what })
     }
 
     /// Copies the event out.
@@ -285,6 +320,10 @@ impl<'a> EventRef<'a> {
             KindRef::Custom { type_name, payload } => EventKind::Custom {
                 type_name: type_name.to_owned(),
                 payload: Bytes::copy_from_slice(payload),
+            },
+            KindRef::Announced { clue, text } => EventKind::Announced {
+                clue: clue.to_owned(),
+                text: text.to_owned(),
             },
         };
         Ok(Event {

@@ -30,6 +30,7 @@ const REVISION_MISMATCH: u8 = 7;
 const SESSION_OPENED: u8 = 8;
 const SESSIONS_FULL: u8 = 9;
 const SESSION_CONTENDED: u8 = 10;
+const LEVEL: u8 = 11;
 
 /// What a reader looks for before it decodes the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +183,14 @@ impl RecordWriter {
         self.fold();
     }
 
+    /// A command that raises the level was applied, after which `level` is in
+    /// force.
+    pub(crate) fn level(&mut self, level: u32) {
+        self.current.put_u8(LEVEL);
+        self.current.put_varint(level.into());
+        self.fold();
+    }
+
     /// Counts a result that equals the one before instead of writing it.
     fn fold(&mut self) {
         if self.repeated == 0 || self.current != self.last {
@@ -200,12 +209,14 @@ impl RecordWriter {
         }
     }
 
-    /// The record, and the digest after the entry.
+    /// The record, and the digest after the entry, which covers the feature level
+    /// too where one is given.
     pub(crate) fn finish(
         &mut self,
         header: RecordHeader,
         log_id: LogId,
         previous: Digest,
+        covered_level: Option<u32>,
     ) -> (Bytes, Digest) {
         self.flush();
         let covered = &mut self.covered;
@@ -219,6 +230,9 @@ impl RecordWriter {
         covered.put_raw(&self.results);
         let end = covered.len();
         covered.put_raw(&self.payloads);
+        if let Some(level) = covered_level {
+            covered.put_varint(level.into());
+        }
         let digest = previous.chain(log_id, covered);
         let mut record = Vec::with_capacity(end - Digest::HEAD_BYTES + digest.0.len());
         record.put_raw(&covered[Digest::HEAD_BYTES..end]);
@@ -364,7 +378,7 @@ impl<'a> Results<'a> {
             }
             DUPLICATE | DUPLICATE_DROPPED | PAYLOAD_MISMATCH | SESSION_UNKNOWN | SESSIONS_FULL
             | SESSION_CONTENDED => {}
-            SEQUENCE_GAP | FENCED => {
+            SEQUENCE_GAP | FENCED | LEVEL => {
                 reader.varint("result")?;
             }
             REVISION_MISMATCH => {

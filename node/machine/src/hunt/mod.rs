@@ -117,8 +117,11 @@ impl Hunt {
                 KindRef::HintTaken { clue, hint } => {
                     self.take_hint(event.player, clue, hint, effects)?;
                 }
-                // The rest are transitions, which never stay, and Custom, which
-                // changes nothing.
+                KindRef::Announced { clue, .. } if !clue.is_empty() => {
+                    self.rules.clue(clue).ok_or(RejectReason::ClueUnknown)?;
+                }
+                // The rest are transitions, which never stay, and what changes
+                // nothing: Custom, and what is announced to all.
                 _ => {}
             },
         }

@@ -4,6 +4,10 @@
 //! snapshot = "huntlog machine" version:u8 frame...
 //! frame    = length:varint kind:u8 content
 //! ```
+//! Version 1 is written at feature level 1, and version 2 from level 2 on. They
+//! differ in how the head begins: with every limit in turn, or with the level, the
+//! first release that reads it, and the limits as a list.
+//!
 //! Frames come in the order of [`Frame`]. The last one carries a hash over
 //! everything before it: the full-state hash, equal on all replicas that have
 //! applied the same entries. Nothing in a snapshot depends on how its machine
@@ -15,12 +19,15 @@ mod write;
 use crate::codec::{DecodeError, Put, Reader};
 use crate::outcome::Kept;
 use crate::sessions::StoredResult;
-use crate::{Digest, Limits};
+use crate::{Digest, LevelRange, Limits, limits};
 use std::io;
 use thiserror::Error;
 
 const MAGIC: &[u8; 15] = b"huntlog machine";
-const VERSION: u8 = 1;
+/// The version at feature level 1.
+const VERSION_1: u8 = 1;
+/// The version from [`LEVELS`](crate::level::LEVELS) on.
+const VERSION_2: u8 = 2;
 
 /// The kinds of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +76,26 @@ pub enum RestoreError {
     /// It could not be read.
     #[error("the snapshot cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// It is something else, or of another version.
-    #[error("this is not a machine snapshot of version {VERSION}")]
+    /// It is something else.
+    #[error("this is not a machine snapshot")]
     NotASnapshot,
+    /// A later release wrote it.
+    #[error(
+        "the snapshot has version {0}, and this release reads versions {VERSION_1} and {VERSION_2}; run the release that wrote it, or a newer one"
+    )]
+    VersionUnknown(u8),
+    /// The state in it is of a level that this release does not read.
+    #[error(
+        "the snapshot is of feature level {level}, and this release reads level {supported}; run release {release} or a newer one on this node"
+    )]
+    LevelUnknown {
+        /// The level in force in it.
+        level: u32,
+        /// The first release that reads that level.
+        release: String,
+        /// The levels that this release reads.
+        supported: LevelRange,
+    },
     /// Part of it is damaged.
     #[error("the snapshot is damaged: {0}")]
     Decode(#[from] DecodeError),
@@ -84,11 +108,22 @@ pub enum RestoreError {
         theirs: Digest,
     },
     /// It was made under other limits, which would decide differently.
-    #[error("the snapshot was made under other limits than this release has; they must not differ")]
-    LimitsDiffer,
+    #[error(
+        "the snapshot was made under other limits than this release has: limit {number} is {theirs} there and {ours} here; they must not differ"
+    )]
+    LimitsDiffer {
+        /// The limit's number.
+        number: u64,
+        /// Its value in this release; 0 when this release has no such limit.
+        ours: u64,
+        /// Its value in the snapshot.
+        theirs: u64,
+    },
 }
 
-fn put_limits(out: &mut Vec<u8>, limits: &Limits) {
+/// The limits that decide outcomes, each at its number less 1; the numbers are on
+/// disk.
+fn numbered(limits: &Limits) -> [u64; limits::NUMBERED] {
     let Limits {
         max_sessions,
         session_idle_ms,
@@ -104,17 +139,91 @@ fn put_limits(out: &mut Vec<u8>, limits: &Limits) {
         hunts_max,
         players_per_hunt_max,
     } = limits;
-    out.put_varint((*max_sessions).into());
-    out.put_varint(*session_idle_ms);
-    out.put_varint(*evictable_idle_ms);
-    out.put_varint(*idle_step_ms_max);
-    out.put_varint((*forgotten_per_entry_max).into());
-    out.put_varint(*result_budget_bytes);
-    out.put_varint((*results_per_session).into());
-    out.put_len(*last_result_bytes_max);
-    out.put_varint((*digests_kept).into());
-    out.put_varint((*hunts_max).into());
-    out.put_varint((*players_per_hunt_max).into());
+    [
+        (*max_sessions).into(),
+        *session_idle_ms,
+        *evictable_idle_ms,
+        *idle_step_ms_max,
+        (*forgotten_per_entry_max).into(),
+        *result_budget_bytes,
+        (*results_per_session).into(),
+        *last_result_bytes_max as u64,
+        (*digests_kept).into(),
+        (*hunts_max).into(),
+        (*players_per_hunt_max).into(),
+    ]
+}
+
+/// In a list of limits, the value of one that it leaves out: as it was when
+/// version 2 was laid down. A limit that is added later has that value here under
+/// which the machine decides as if there were no such limit.
+const DEFAULTS: [u64; limits::NUMBERED] = [
+    1_000_000,
+    604_800_000,
+    3_600_000,
+    10_000,
+    1_024,
+    67_108_864,
+    64,
+    64,
+    65_536,
+    100_000,
+    1_000_000,
+];
+
+/// Every limit in turn, as version 1 begins.
+fn put_limits(out: &mut Vec<u8>, limits: &Limits) {
+    for value in numbered(limits) {
+        out.put_varint(value);
+    }
+}
+
+/// The limits that are not at their defaults, as number and value, by number.
+fn put_limit_list(out: &mut Vec<u8>, limits: &Limits) {
+    let values = numbered(limits).into_iter().zip(DEFAULTS);
+    let listed: Vec<(u64, u64)> = (1..)
+        .zip(values)
+        .filter(|(_, (value, default))| value != default)
+        .map(|(number, (value, _))| (number, value))
+        .collect();
+    out.put_len(listed.len());
+    for (number, value) in listed {
+        out.put_varint(number);
+        out.put_varint(value);
+    }
+}
+
+/// Compares a list of limits, and what it leaves out, with `limits`.
+fn check_limit_list(reader: &mut Reader<'_>, limits: &Limits) -> Result<(), RestoreError> {
+    let mut theirs = DEFAULTS;
+    for _ in 0..reader.count("limits")? {
+        let number = reader.varint("limit")?;
+        let value = reader.varint("limit")?;
+        let position = usize::try_from(number).ok().and_then(|n| n.checked_sub(1));
+        let Some(listed) = position.and_then(|position| theirs.get_mut(position)) else {
+            let ours = 0;
+            let theirs = value;
+            return Err(RestoreError::LimitsDiffer {
+                number,
+                ours,
+                theirs,
+            });
+        };
+        *listed = value;
+    }
+    check_limits(theirs, limits)
+}
+
+fn check_limits(theirs: [u64; limits::NUMBERED], limits: &Limits) -> Result<(), RestoreError> {
+    let both = (1..).zip(numbered(limits).into_iter().zip(theirs));
+    match both.into_iter().find(|(_, (ours, theirs))| ours != theirs) {
+        None => Ok(()),
+        Some((number, (ours, theirs))) => Err(RestoreError::LimitsDiffer {
+            number,
+            ours,
+            theirs,
+        }),
+    }
 }
 
 const DROPPED: u8 = 0;

@@ -1,11 +1,15 @@
 //! Reading a snapshot. It may be damaged: nothing is believed, and nothing
 //! larger than what was read is reserved.
 
-use super::{Frame, MAGIC, RestoreError, VERSION, put_limits, read_result};
+use super::{
+    Frame, MAGIC, RestoreError, VERSION_1, VERSION_2, check_limit_list, check_limits, read_result,
+};
 use crate::codec::definition::EncodedDefinition;
 use crate::codec::event::read_timestamp;
 use crate::codec::{DecodeError, Reader};
 use crate::hunt::{ClueIndex, EntryIndex, Hunt, LastSolve, Player, PlayerStatus, Rules};
+use crate::level::{FIRST_LEVEL, LEVELS, LevelRange, release_of};
+use crate::limits::NUMBERED;
 use crate::sessions::{Queued, ResultQueue, Session, Sessions};
 use crate::view::{Digests, Hunts};
 use crate::{Digest, HuntState, Limits, LogId, Machine, View};
@@ -19,10 +23,12 @@ impl Machine {
     /// taken from stood.
     ///
     /// # Errors
-    /// When it is damaged, or was made under other limits.
+    /// When it is damaged, of a level that this release does not read, or was
+    /// made under other limits.
     pub fn restore(snapshot: impl Read, limits: Limits) -> Result<Self, RestoreError> {
         let mut frames = FrameReader::start(snapshot)?;
-        let mut parts = Parts::head(frames.next()?, &limits)?;
+        let version = frames.version;
+        let mut parts = Parts::head(version, frames.next()?, &limits)?;
         loop {
             let (kind, content) = frames.next()?;
             if kind == Frame::End {
@@ -56,17 +62,32 @@ struct Parts {
 }
 
 impl Parts {
-    fn head((kind, content): (Frame, &[u8]), limits: &Limits) -> Result<Self, RestoreError> {
+    fn head(
+        version: u8,
+        (kind, content): (Frame, &[u8]),
+        limits: &Limits,
+    ) -> Result<Self, RestoreError> {
         if kind != Frame::Head {
             return Err(DecodeError::Contradiction { what: "snapshot" }.into());
         }
-        let mut ours = Vec::new();
-        put_limits(&mut ours, limits);
-        let Some(rest) = content.strip_prefix(ours.as_slice()) else {
-            return Err(RestoreError::LimitsDiffer);
+        let mut reader = Reader::new(content);
+        let level = match version {
+            VERSION_1 => {
+                let mut theirs = [0; NUMBERED];
+                for value in &mut theirs {
+                    *value = reader.varint("limit")?;
+                }
+                check_limits(theirs, limits)?;
+                FIRST_LEVEL
+            }
+            _ => {
+                let level = read_level(&mut reader)?;
+                check_limit_list(&mut reader, limits)?;
+                level
+            }
         };
-        let mut reader = Reader::new(rest);
         let mut view = View::new(reader.varint_u32("partition")?, limits.clone());
+        view.level = level;
         if flag(&mut reader)? {
             view.last_applied = Some(LogId {
                 term: reader.varint("term")?,
@@ -178,6 +199,24 @@ impl Parts {
             Sessions::restore(self.sessions, self.results, self.idle_clock_ms, self.uses);
         self.view.sessions = sessions;
         Ok(Machine::from_parts(self.view, session_index))
+    }
+}
+
+/// The level in force, which this release has to know.
+fn read_level(reader: &mut Reader<'_>) -> Result<u32, RestoreError> {
+    let level = reader.varint_u32("level")?;
+    let release = reader.str("release")?;
+    if level < LEVELS {
+        return Err(DecodeError::OutOfRange { what: "level" }.into());
+    }
+    match release_of(level) {
+        Some(known) if known == release => Ok(level),
+        Some(_) => Err(DecodeError::Contradiction { what: "release" }.into()),
+        None => Err(RestoreError::LevelUnknown {
+            level,
+            release: release.to_owned(),
+            supported: LevelRange::SUPPORTED,
+        }),
     }
 }
 
@@ -308,6 +347,7 @@ fn read_session(reader: &mut Reader<'_>) -> Result<Session, DecodeError> {
 
 /// Reads frame by frame, and hashes what it reads.
 struct FrameReader<R> {
+    version: u8,
     input: BufReader<R>,
     hasher: Xxh3,
     /// Length and content of the latest frame: part of the hash once another
@@ -323,10 +363,15 @@ impl<R: Read> FrameReader<R> {
         let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
         let mut head = [0; MAGIC.len() + 1];
         input.read_exact(&mut head).map_err(cut_short)?;
-        if head[..MAGIC.len()] != MAGIC[..] || head[MAGIC.len()] != VERSION {
+        if head[..MAGIC.len()] != MAGIC[..] {
             return Err(RestoreError::NotASnapshot);
         }
+        let version = head[MAGIC.len()];
+        if ![VERSION_1, VERSION_2].contains(&version) {
+            return Err(RestoreError::VersionUnknown(version));
+        }
         Ok(Self {
+            version,
             input,
             hasher: Xxh3::new(),
             content_at: head.len(),

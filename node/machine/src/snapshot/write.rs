@@ -1,10 +1,11 @@
 //! Writing a snapshot.
 
-use super::{Frame, MAGIC, VERSION, put_limits, put_result};
+use super::{Frame, MAGIC, VERSION_1, VERSION_2, put_limit_list, put_limits, put_result};
 use crate::codec::Put;
 use crate::codec::definition::put_definition;
 use crate::codec::event::put_timestamp;
 use crate::hunt::{Hunt, Player};
+use crate::level::{LEVELS, release_of};
 use crate::sessions::Session;
 use crate::{Digest, View};
 use huntlog_planted::{Bug, is_planted};
@@ -18,7 +19,11 @@ impl View {
     /// # Errors
     /// When the writer fails.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<Digest> {
-        let mut frames = FrameWriter::start(out)?;
+        let version = match self.level < LEVELS {
+            true => VERSION_1,
+            false => VERSION_2,
+        };
+        let mut frames = FrameWriter::start(out, version)?;
         frames.frame(Frame::Head, |frame| self.put_head(frame))?;
         for hunt in self.hunts.iter() {
             frames.frame(Frame::Hunt, |frame| put_hunt(frame, hunt))?;
@@ -58,7 +63,13 @@ impl View {
     }
 
     fn put_head(&self, out: &mut Vec<u8>) {
-        put_limits(out, &self.limits);
+        if self.level < LEVELS {
+            put_limits(out, &self.limits);
+        } else {
+            out.put_varint(self.level.into());
+            out.put_str(release_of(self.level).expect("only known levels are applied"));
+            put_limit_list(out, &self.limits);
+        }
         out.put_varint(self.partition.into());
         out.put_u8(self.last_applied.is_some().into());
         if let Some(last) = self.last_applied {
@@ -157,7 +168,7 @@ struct FrameWriter<'w, W> {
 const BUFFER_BYTES: usize = 64 << 10;
 
 impl<'w, W: Write> FrameWriter<'w, W> {
-    fn start(out: &'w mut W) -> io::Result<Self> {
+    fn start(out: &'w mut W, version: u8) -> io::Result<Self> {
         let mut writer = Self {
             out,
             hasher: Xxh3::new(),
@@ -165,7 +176,7 @@ impl<'w, W: Write> FrameWriter<'w, W> {
             buffer: Vec::with_capacity(2 * BUFFER_BYTES),
         };
         writer.buffer.put_raw(MAGIC);
-        writer.buffer.put_u8(VERSION);
+        writer.buffer.put_u8(version);
         writer.flush()?;
         Ok(writer)
     }

@@ -4,8 +4,8 @@ use crate::support::{Replica, small_definition};
 use bytes::Bytes;
 use huntlog_machine::{
     Batch, Clue, CommandRef, Digest, DigestCheck, EncodedCommand, EntryBuilder, EntryRef, Event,
-    EventKind, ExpectedRevision, Hint, HuntDefinition, KindRef, Limits, LogId, Machine, Timestamp,
-    Treasure, encode_batch, encode_open_session, normalise,
+    EventKind, ExpectedRevision, Hint, HuntDefinition, KindRef, LATEST_LEVEL, Limits, LogId,
+    Machine, Timestamp, Treasure, encode_batch, encode_open_session, encode_raise_level, normalise,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -76,6 +76,7 @@ fn any_kind() -> impl Strategy<Value = EventKind> {
         any_name().prop_map(|treasure| TreasureClaimed { treasure }),
         (any_name(), any_name()).prop_map(|(clue, hint)| HintTaken { clue, hint }),
         (any_name(), any_bytes()).prop_map(|(type_name, payload)| Custom { type_name, payload }),
+        (any_name(), any_name()).prop_map(|(clue, text)| Announced { clue, text }),
     ]
 }
 
@@ -107,6 +108,7 @@ prop_compose! {
 enum Command {
     Batch(Batch),
     Open(String, Vec<u8>),
+    RaiseLevel,
 }
 
 impl Command {
@@ -114,6 +116,7 @@ impl Command {
         match self {
             Self::Batch(batch) => encode_batch(batch),
             Self::Open(name, nonce) => encode_open_session(name, nonce),
+            Self::RaiseLevel => encode_raise_level(LATEST_LEVEL),
         }
     }
 }
@@ -122,6 +125,7 @@ fn any_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         4 => any_batch().prop_map(Command::Batch),
         1 => (any_name(), vec(any::<u8>(), 0..20)).prop_map(|(name, nonce)| Command::Open(name, nonce)),
+        1 => Just(Command::RaiseLevel),
     ]
 }
 
@@ -180,6 +184,9 @@ proptest! {
                 }
                 (CommandRef::OpenSession { name, nonce, .. }, Command::Open(expected, bytes)) => {
                     prop_assert_eq!((name, nonce), (expected.as_str(), bytes.as_slice()));
+                }
+                (CommandRef::RaiseLevel { level, .. }, Command::RaiseLevel) => {
+                    prop_assert_eq!(level, LATEST_LEVEL);
                 }
                 (decoded, command) => panic!("{command:?} became {decoded:?}"),
             }

@@ -15,13 +15,15 @@
 //! | `at MS` | the stamp of the entries that follow |
 //! | `open SESSION [nonce=]` | an entry that opens a session |
 //! | `append SESSION [seq=] [epoch=] [expect=HUNT:REVISION] EVENT...` | an entry with a batch; `seq` and `epoch` default to the next and the latest |
+//! | `level [N]` | an entry that raises the feature level; without N, the one in force |
 //! | `tick MS`, `blank` | an entry without commands; one of Raft's own |
 //! | `begin`, `commit` | gather what lies between into one entry |
 //! | `hunt`, `player`, `scoreboard`, `session`, `sessions`, `hunts`, `history`, `due`, `digest` | queries |
 //!
 //! An EVENT is quoted words: `"HUNT create DEF"`, `"HUNT open"`, `"HUNT
 //! register PLAYER"`, `"HUNT attempt PLAYER CLUE ANSWER..."`, `"HUNT claim PLAYER
-//! TREASURE"`, `"HUNT hint PLAYER CLUE HINT"`, `"HUNT custom PLAYER TEXT"`, ...
+//! TREASURE"`, `"HUNT hint PLAYER CLUE HINT"`, `"HUNT custom PLAYER TEXT"`, `"HUNT announce
+//! CLUE TEXT"` (`-` for no clue), ...
 
 use crate::support::{Replica, attempt, claim, create, event, register};
 use crate::text;
@@ -30,7 +32,7 @@ use goldenscript::{ArgumentConsumer, Command, Context};
 use huntlog_machine::{
     Batch, Clue, EncodedCommand, Event, EventKind, EventOutcome, ExpectedRevision, Hint,
     HuntDefinition, Limits, Machine, ScoreboardRow, Timestamp, Treasure, answer_hash, derived_salt,
-    encode_batch, encode_open_session, history,
+    encode_batch, encode_open_session, encode_raise_level, history,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -132,6 +134,12 @@ impl Runner {
                 let nonce = args.take_key("nonce").unwrap_or("nonce-of-first-opening");
                 Ok(self.submit(encode_open_session(session, nonce.as_bytes())))
             }
+            "level" => {
+                let Some(level) = args.next_pos() else {
+                    return Ok(format!("level {}\n", self.replica.machine.level()));
+                };
+                Ok(self.submit(encode_raise_level(level.parse()?)))
+            }
             "append" => {
                 let batch = self.batch(args)?;
                 Ok(self.submit(encode_batch(&batch)))
@@ -151,7 +159,11 @@ impl Runner {
     }
 
     fn entry(&mut self, commands: &[EncodedCommand]) -> String {
-        let applied = self.replica.apply(self.stamp_ms, commands);
+        let entry = self.replica.entry(self.stamp_ms, commands);
+        let applied = match self.replica.apply_entry(entry) {
+            Ok(applied) => applied,
+            Err(error) => return format!("not applied: {error}\n"),
+        };
         let mut out = format!(
             "entry {} time={} first_offset={} accepted={}\n",
             applied.log_id.index, applied.time_ms, applied.first_offset, applied.accepted
@@ -353,6 +365,10 @@ impl Runner {
                     EventKind::Custom { type_name, payload },
                 ))
             }
+            ["announce", clue, ref text @ ..] => plain(EventKind::Announced {
+                clue: if clue == "-" { "" } else { clue }.into(),
+                text: text.join(" "),
+            }),
             _ => Err(format!("unknown event {words:?}").into()),
         }
     }

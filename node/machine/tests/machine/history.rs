@@ -36,7 +36,7 @@ fn any_filter() -> impl Strategy<Value = Filter> {
     };
     let types = prop_oneof![
         Just(Vec::new()),
-        subsequence(EventType::ALL.to_vec(), 1..14),
+        subsequence(EventType::ALL.to_vec(), 1..EventType::ALL.len()),
     ];
     (some(&["g", "h", "nowhere"]), some(&["p", "q"]), types).prop_map(|(hunts, players, types)| {
         Filter {

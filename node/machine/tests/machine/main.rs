@@ -10,6 +10,7 @@ mod codec;
 mod digests;
 mod golden;
 mod history;
+mod levels;
 mod model;
 mod real_hunt;
 mod sessions;

@@ -152,6 +152,11 @@ pub fn custom(hunt: &str, payload: &[u8]) -> Event {
     event(hunt, "", kind)
 }
 
+pub fn announce(hunt: &str, clue: &str, text: &str) -> Event {
+    let (clue, text) = (clue.into(), text.into());
+    event(hunt, "", EventKind::Announced { clue, text })
+}
+
 pub fn register(hunt: &str, player: &str) -> Event {
     let display_name = player.to_uppercase();
     event(hunt, player, EventKind::PlayerRegistered { display_name })

@@ -57,6 +57,7 @@ pub fn result(result: &CommandResult) -> Vec<String> {
             "opened epoch={epoch} last_sequence={last_sequence} fresh={fresh}"
         )],
         CommandResult::SessionRefused(refusal) => vec![format!("refused {refusal:?}")],
+        CommandResult::Level(level) => vec![format!("level {level}")],
         CommandResult::Batch(BatchResult::Refused(refusal)) => vec![format!("refused {refusal:?}")],
         CommandResult::Batch(BatchResult::DuplicateDropped { .. }) => {
             vec!["duplicate, outcome not kept".into()]
@@ -90,6 +91,7 @@ pub fn event(event: &EventRef<'_>) -> String {
         EventKind::TreasureClaimed { treasure } => format!(" {treasure}"),
         EventKind::HintTaken { clue, hint } => format!(" {clue} {hint}"),
         EventKind::Custom { type_name, payload } => format!(" {type_name} {payload:?}"),
+        EventKind::Announced { clue, text } => format!(" {clue:?} {text:?}"),
         _ => String::new(),
     };
     let player = if owned.player.is_empty() {

@@ -29,7 +29,7 @@ use super::status::Operation;
 use crate::connections::{ConnectionShare, Counted};
 use crate::limits;
 use crate::partition::WriteResult;
-use crate::wire::batch_command;
+use crate::wire::{batch_command, level_needed};
 use link::Links;
 
 /// Requests taken in a row before answers are looked for.
@@ -209,6 +209,8 @@ where
                 Ok((pending, bytes))
             }
             Route::Forward(leader) => {
+                let needed = level_needed(&batch);
+                served.partition.check_leaders_level(leader.id, needed)?;
                 let bytes = batch.encoded_len();
                 let room = self.context.reserve_append(bytes)?;
                 let request = v1::AppendRequest {

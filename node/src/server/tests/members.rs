@@ -33,6 +33,7 @@ async fn a_removed_member_is_refused_and_told() {
             from_node_uuid: leaver.uuid.clone(),
             to_node_id: 1,
             to_node_uuid: own.node_uuid.clone(),
+            feature_level_max: own.levels.max,
         }),
         partition: 0,
         vote: Some(peer::BallotVote {

@@ -378,7 +378,7 @@ async fn without_snapshot_and_history_a_node_refuses_its_directory() {
         let error = nodes.failure(1).await;
         nodes.stop(1).await;
         assert!(
-            matches!(&error, NodeError::Partition(error) if error.is_damage()),
+            matches!(&error, NodeError::Partition(error) if error.is_lasting()),
             "{error}"
         );
         for said in [

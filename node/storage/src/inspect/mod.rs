@@ -15,8 +15,8 @@ pub use report::{
     SnapshotInspection, TermRun,
 };
 
-use crate::data_version::{self, DATA_VERSION, DataVersion};
-use crate::error::OpenError;
+use crate::data_version::{self, DataVersion, FIRST_DATA_VERSION};
+use crate::error::{OpenError, newer};
 use crate::files::{Files, ReadOnlyFiles};
 use crate::identity::Identity;
 use crate::open::LOCK;
@@ -34,12 +34,24 @@ const REJOIN: &str = "move this directory away and rejoin the cluster under a ne
 pub type InspectProgressHook = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
 /// How to inspect.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct InspectOptions {
     /// Check every checksum, and the index against the segments; otherwise what is read is what opening reads.
     pub verify: bool,
+    /// The newest data version that opening takes; one above it is a finding.
+    pub data_version_max: u32,
     /// Told how far it is.
     pub on_progress: Option<InspectProgressHook>,
+}
+
+impl Default for InspectOptions {
+    fn default() -> Self {
+        Self {
+            verify: false,
+            data_version_max: FIRST_DATA_VERSION,
+            on_progress: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for InspectOptions {
@@ -209,14 +221,17 @@ impl<'a> Inspector<'a> {
                 path,
                 found,
                 supported,
+                release,
             } => {
                 self.inspection.data_version = Some(found);
                 self.say(
                     Severity::Refused,
                     path,
                     None,
-                    format!("the data version is {found}, this release reads {supported}"),
-                    "use the release that wrote it, or a newer one",
+                    format!(
+                        "the data version is {found}, this release reads versions up to {supported}"
+                    ),
+                    format!("use {}", newer(&release)),
                 );
             }
             OpenError::Io { file, source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
@@ -275,9 +290,9 @@ impl<'a> Inspector<'a> {
         };
         self.bytes_all = self.bytes_to_read(&snapshots)?;
         let mut states = States::new();
-        match DataVersion::load(&*self.files) {
+        match DataVersion::load(&*self.files, self.options.data_version_max) {
             Ok(Some(version)) => {
-                self.inspection.data_version = Some(DATA_VERSION);
+                self.inspection.data_version = Some(version.version);
                 self.inspection.in_use = Some(version.in_use);
                 states = self.log(version)?;
             }

@@ -8,11 +8,15 @@ use huntlog_client::{CallError, Client, ClientOptions, ConfigError, proto};
 use serde_json::{Value, json};
 
 use super::member::member_json;
+use super::upgrade;
 use crate::args::{ClusterCommand, NewNode};
 use crate::document::short_name;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::time::format_time_if;
+
+/// How many columns the table of nodes has.
+const COLUMNS: usize = 16;
 
 /// What one node says of itself, or why it does not.
 pub struct NodeReport {
@@ -116,6 +120,11 @@ pub async fn run(
             health(client.partition(), format, &reports, meant.as_deref())
         }
         ClusterCommand::Init { members } => init(client, format, members).await,
+        ClusterCommand::UpgradeCheck => {
+            let reports = survey(client, options).await?;
+            upgrade::check(client.partition(), format, &reports)
+        }
+        ClusterCommand::Finalize => upgrade::finalize(client, format).await,
     }
 }
 
@@ -155,7 +164,7 @@ fn status(partition: u32, format: Format, reports: &[NodeReport]) -> Result<(), 
         output::json(&Value::Array(reports.iter().map(node_json).collect()))?;
     } else {
         let rows = reports.iter().map(|report| status_row(partition, report));
-        let columns = [
+        let columns: [&str; COLUMNS] = [
             "NODE#",
             "ADDRESS",
             "ROLE",
@@ -169,9 +178,12 @@ fn status(partition: u32, format: Format, reports: &[NodeReport]) -> Result<(), 
             "SNAPSHOT#",
             "EVENTS#",
             "SESSIONS#",
+            "LEVEL#",
+            "READS",
             "VERSION",
         ];
         output::table(&columns, rows)?;
+        output::line(&upgrade::Levels::of(partition, reports).line())?;
     }
     if reports.iter().all(|report| report.status.is_err()) {
         return Err(Failure::Unavailable("no node answers".to_owned()));
@@ -183,7 +195,7 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
     let dash = || "-".to_owned();
     let Ok(node) = &report.status else {
         let mut row = vec![dash(), report.address.clone(), "unreachable".to_owned()];
-        row.resize_with(14, dash);
+        row.resize_with(COLUMNS, dash);
         return row;
     };
     let Some(p) = report.partition(partition) else {
@@ -192,7 +204,7 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
             report.address.clone(),
             "no partition".into(),
         ];
-        row.resize_with(14, dash);
+        row.resize_with(COLUMNS, dash);
         return row;
     };
     vec![
@@ -209,6 +221,8 @@ fn status_row(partition: u32, report: &NodeReport) -> Vec<String> {
         p.snapshot_log_index.to_string(),
         p.end_offset.to_string(),
         p.sessions.to_string(),
+        upgrade::level(p).to_string(),
+        upgrade::in_words(upgrade::range(node)),
         node.version.clone(),
     ]
 }
@@ -240,6 +254,7 @@ fn node_json(report: &NodeReport) -> Value {
             "end_offset": p.end_offset,
             "log_time": format_time_if(p.log_time.as_ref()),
             "sessions": p.sessions,
+            "feature_level": upgrade::level(p),
             "hunts": p.hunts,
             "digest": hex::encode(&p.digest),
             "digest_log_index": p.digest_log_index,
@@ -252,6 +267,8 @@ fn node_json(report: &NodeReport) -> Value {
         "cluster_name": node.cluster_name,
         "cluster_id": node.cluster_id,
         "version": node.version,
+        "feature_level_min": upgrade::range(node).0,
+        "feature_level_max": upgrade::range(node).1,
         "draining": node.draining,
         "partitions": partitions.collect::<Vec<_>>(),
     })

@@ -9,6 +9,7 @@ pub mod node;
 pub mod player;
 pub mod session;
 pub mod snapshot;
+pub mod upgrade;
 
 use huntlog_client::proto::event_outcome::Outcome;
 use huntlog_client::{Appended, Client, Producer, proto};

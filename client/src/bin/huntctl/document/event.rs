@@ -45,6 +45,8 @@ pub struct Event {
     hint_taken: Option<HintTaken>,
     #[serde(skip_serializing_if = "Option::is_none")]
     custom: Option<Custom>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    announced: Option<Announced>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -102,6 +104,14 @@ struct Custom {
     /// The payload otherwise, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hex: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Announced {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    clue: String,
+    text: String,
 }
 
 impl TryFrom<Event> for proto::Event {
@@ -176,6 +186,11 @@ impl TryFrom<Event> for proto::Event {
                 payload: payload.into(),
             }));
         }
+        kinds.extend(
+            document
+                .announced
+                .map(|Announced { clue, text }| Kind::Announced(proto::Announced { clue, text })),
+        );
         let count = kinds.len();
         let kind = kinds
             .pop()
@@ -236,6 +251,9 @@ impl From<&proto::Event> for Event {
                     text,
                 });
             }
+            Some(Kind::Announced(proto::Announced { clue, text })) => {
+                document.announced = Some(Announced { clue, text });
+            }
             None => {}
         }
         document
@@ -251,6 +269,8 @@ mod tests {
         for text in [
             r#"{"hunt":"h","hunt_opened":{}}"#,
             r#"{"hunt":"h","player":"p","clue_attempted":{"clue":"c","answer":"A, \"B\""}}"#,
+            r#"{"hunt":"h","announced":{"text":"The well is dry"}}"#,
+            r#"{"hunt":"h","announced":{"clue":"c","text":"A, not B"}}"#,
             r#"{"hunt":"h","occurred_at":"2018-03-16T19:18:19Z","custom":{"type":"t","hex":"ff00"}}"#,
             r#"{"hunt":"h","hunt_created":{"definition":{"title":"T","clues":[{"id":"c","title":"","points":1,"answers":["x"],"hints":[{"id":"i","cost":2}]}],"treasures":[{"id":"t","title":"","limit":1,"points":0}],"ends_at":"2030-01-01T00:00:00Z"}}}"#,
         ] {

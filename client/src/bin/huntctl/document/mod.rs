@@ -76,6 +76,7 @@ pub fn kind_name(event: &proto::Event) -> &'static str {
         Some(Kind::TreasureClaimed(_)) => "treasure_claimed",
         Some(Kind::HintTaken(_)) => "hint_taken",
         Some(Kind::Custom(_)) => "custom",
+        Some(Kind::Announced(_)) => "announced",
         None => "unknown",
     }
 }

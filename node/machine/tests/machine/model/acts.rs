@@ -1,7 +1,9 @@
 //! What random clients do.
 
 use super::state::Model;
-use crate::support::{attempt, batch, claim, clue, create, custom, event, register, treasure};
+use crate::support::{
+    announce, attempt, batch, claim, clue, create, custom, event, register, treasure,
+};
 use huntlog_machine::{Batch, Event, EventKind, ExpectedRevision, Hint, HuntDefinition, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -58,6 +60,8 @@ pub enum Act {
     },
     /// Sends again what was sent before, byte for byte.
     Resend(Index),
+    /// Raises the feature level.
+    RaiseLevel,
 }
 
 #[derive(Debug, Clone)]
@@ -107,6 +111,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => (hunt(), player(), clue(), select(vec!["look", "sniff"]))
             .prop_map(move |(hunt, player, clue, id)| hint(hunt, player, clue, id)),
         6 => (hunt(), any::<u8>()).prop_map(|(hunt, byte)| custom(hunt, &[byte])),
+        2 => (hunt(), select(vec!["", "a", "nowhere"]))
+            .prop_map(|(hunt, clue)| announce(hunt, clue, "the well is dry")),
     ]
 }
 
@@ -160,17 +166,26 @@ fn any_act() -> impl Strategy<Value = Act> {
                 events: events.concat(),
             }),
         3 => any::<Index>().prop_map(Act::Resend),
+        1 => Just(Act::RaiseLevel),
     ]
 }
 
+/// A batch as a node takes it while `level` is in force: what that does not know
+/// becomes something else.
 pub fn make_batch(
     model: &Model,
+    level: u32,
     session: &'static str,
     epoch: usize,
     sequence: &Sequence,
     expected: &[(&'static str, i64)],
-    events: Vec<Event>,
+    mut events: Vec<Event>,
 ) -> Batch {
+    for event in &mut events {
+        if event.kind.event_type().level() > level {
+            *event = custom(&event.hunt, b"instead");
+        }
+    }
     let known = model.sessions.get(session).cloned().unwrap_or_default();
     let epochs: Vec<u64> = known.epochs.iter().rev().copied().collect();
     let last = known.batches.len() as u64;

@@ -16,8 +16,8 @@ use crate::support::Replica;
 use crate::text;
 use acts::{Act, make_batch};
 use huntlog_machine::{
-    Batch, BatchResult, CommandResult, EncodedCommand, Limits, Machine, RejectReason, encode_batch,
-    encode_reopen_session, history,
+    Batch, BatchResult, CommandResult, EncodedCommand, FIRST_LEVEL, LATEST_LEVEL, Limits, Machine,
+    RejectReason, encode_batch, encode_raise_level, encode_reopen_session, history,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -36,12 +36,15 @@ pub fn limits() -> Limits {
 pub fn run(entries: Vec<(u64, Vec<Act>)>) -> Replica {
     let mut replica = Replica::with_limits(limits());
     let mut model = Model::default();
+    model.level = FIRST_LEVEL;
     let mut sent: Vec<Batch> = Vec::new();
     let mut time_ms = 0;
     for (step_ms, acts) in entries {
         time_ms += step_ms;
         let entry = replica.log.len() as u64;
         let clock = model.clock(time_ms, entry);
+        // What is in an entry was taken at the level before it.
+        let level = model.level;
         let mut commands: Vec<EncodedCommand> = Vec::new();
         let mut expected = Vec::new();
         for act in acts {
@@ -62,7 +65,13 @@ pub fn run(entries: Vec<(u64, Vec<Act>)>) -> Replica {
                     sequence,
                     expected,
                     events,
-                } => make_batch(&model, session, epoch, &sequence, &expected, events),
+                } => make_batch(&model, level, session, epoch, &sequence, &expected, events),
+                Act::RaiseLevel => {
+                    commands.push(encode_raise_level(LATEST_LEVEL));
+                    model.level = LATEST_LEVEL;
+                    expected.push(vec![format!("level {LATEST_LEVEL}")]);
+                    continue;
+                }
                 Act::Resend(index) if !sent.is_empty() => index.get(&sent).clone(),
                 Act::Resend(_) => continue,
             };
@@ -178,6 +187,7 @@ fn the_random_logs_reach_every_decision() {
         "revealed",
         "fresh=true",
         "fresh=false",
+        "level",
         "RUNNING->FINISHED",
     ] {
         wanted.push(word.to_owned());

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 pub struct Model {
     pub sessions: HashMap<&'static str, ModelSession>,
     pub hunts: HashMap<String, ModelHunt>,
+    /// The feature level in force.
+    pub level: u32,
     offset: u64,
     time_ms: u64,
 }
@@ -295,6 +297,12 @@ impl Model {
                 return Ok(Vec::new());
             }
             EventKind::Custom { .. } => return Ok(Vec::new()),
+            EventKind::Announced { clue, .. } => {
+                return match clue.as_str() {
+                    "nowhere" => Err("CLUE_UNKNOWN"),
+                    _ => Ok(Vec::new()),
+                };
+            }
             _ => {}
         }
         if !running {

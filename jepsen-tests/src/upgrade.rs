@@ -25,6 +25,10 @@ const STALL_MAX: Duration = Duration::from_secs(1);
 const STALL_MAX_KILLED: Duration = Duration::from_secs(3);
 /// How long a refusal may take to turn into a yes.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the nodes work as they are after each step.
+const WORK: Duration = Duration::from_secs(3);
+/// Snapshots of each release are started from by the other.
+const SNAPSHOTS: &str = "[snapshot]\nevery_bytes = 16777216\nevery_seconds = 2\n";
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(200);
 /// `huntlog-node`'s exit status for data that it can not use.
@@ -63,6 +67,8 @@ pub struct Report {
     pub steps: Vec<(String, Duration)>,
     /// What the load says of itself.
     pub load: Value,
+    /// The longest time without an acknowledgement, once the load had begun.
+    pub stall: Duration,
     /// What was read back and compared, in the words of `huntctl verify`.
     pub verified: String,
     /// Processes that were killed.
@@ -93,21 +99,65 @@ pub async fn execute(plan: &Plan) -> Result<Report, UpgradeError> {
     upgrade.cluster.start_all()?;
     upgrade.cluster.wait_ready().await?;
     let began = Instant::now();
-    let load = upgrade.begin_load(plan.time, &ledger)?;
+    let (load, flowing_ns) = upgrade.begin_load(plan.time, &ledger).await?;
     upgrade.roll().await?;
     upgrade.finalize().await?;
     upgrade.refuse_old().await?;
     if began.elapsed() > plan.time {
         return Err(wrong("the load ended before the steps; give it more time"));
     }
-    let load = upgrade.end_load(load, plan).await?;
+    let load = end_load(load).await?;
+    let stall = longest_stall(&ledger, flowing_ns)?;
+    let limit = match plan.kills {
+        None => STALL_MAX,
+        Some(_) => STALL_MAX_KILLED,
+    };
+    if stall > limit {
+        return Err(wrong(format!(
+            "nothing was acknowledged for {} ms, {} are possible; {load}",
+            stall.as_millis(),
+            limit.as_millis()
+        )));
+    }
     let verified = upgrade.verify(&ledger).await?;
     Ok(Report {
         steps: upgrade.steps,
         load,
+        stall,
         verified,
         kills: upgrade.kills,
     })
+}
+
+/// What the load says of itself in the end.
+async fn end_load(load: Child) -> Result<Value, UpgradeError> {
+    let output = load
+        .wait_with_output()
+        .await
+        .map_err(|source| ProcessError::io("waiting for huntctl", source))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(wrong(format!("the load failed: {said}")));
+    }
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| wrong(format!("the load's summary is no JSON: {error}")))
+}
+
+/// The longest time between two acknowledgements of the ledger, from `from_ns` on.
+fn longest_stall(ledger: &Path, from_ns: u64) -> Result<Duration, UpgradeError> {
+    let text = std::fs::read_to_string(ledger)
+        .map_err(|source| ProcessError::io("reading the ledger", source))?;
+    let acked = text.lines().filter_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        line["acked_ns"].as_u64()
+    });
+    let mut acked: Vec<u64> = acked.filter(|acked| *acked >= from_ns).collect();
+    acked.sort_unstable();
+    let longest = acked.windows(2).map(|pair| pair[1] - pair[0]).max();
+    match longest {
+        Some(longest) => Ok(Duration::from_nanos(longest)),
+        None => Err(wrong("the ledger has no acknowledgements")),
+    }
 }
 
 fn wrong(what: impl Into<String>) -> UpgradeError {
@@ -120,7 +170,7 @@ impl Upgrade {
             .map_err(|source| ProcessError::io("making a temporary directory", source))?;
         let specs = specs(dir.path(), 3);
         Ok(Self {
-            cluster: Cluster::prepare_at(dir.path(), specs, "")?,
+            cluster: Cluster::prepare_at(dir.path(), specs, SNAPSHOTS)?,
             old: plan.old.clone(),
             new: binary("huntlog-node")?,
             huntctl: binary("huntctl")?,
@@ -172,8 +222,15 @@ impl Upgrade {
         }
     }
 
-    fn begin_load(&self, time: Duration, ledger: &Path) -> Result<Child, UpgradeError> {
+    /// Starts the load, and answers it, and the wall time (ns since 1970) from which
+    /// on it flows: it plans everything before its first event.
+    async fn begin_load(
+        &self,
+        time: Duration,
+        ledger: &Path,
+    ) -> Result<(Child, u64), UpgradeError> {
         let events = RATE * time.as_secs();
+        let flowing = self.cluster.dir().join("flowing");
         let mut load = self.huntctl();
         load.args(["-o", "json", "play", "--hunt", "upgraded"])
             .args(["--sessions", "8", "--batch", "32"])
@@ -181,39 +238,22 @@ impl Upgrade {
             .args(["--events", &events.to_string()])
             .arg("--ledger")
             .arg(ledger)
+            .args(["--signal-at", "1%", "--signal-file"])
+            .arg(&flowing)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        Ok(load
+        let load = load
             .spawn()
-            .map_err(|source| ProcessError::io("starting huntctl", source))?)
-    }
-
-    async fn end_load(&self, load: Child, plan: &Plan) -> Result<Value, UpgradeError> {
-        let output = load
-            .wait_with_output()
-            .await
-            .map_err(|source| ProcessError::io("waiting for huntctl", source))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(wrong(format!("the load failed: {said}")));
-        }
-        let summary: Value = serde_json::from_slice(&output.stdout)
-            .map_err(|error| wrong(format!("the load's summary is no JSON: {error}")))?;
-        let stall =
-            Duration::from_millis(summary["longest_gap"]["ms"].as_u64().unwrap_or(u64::MAX));
-        let limit = match plan.kills {
-            None => STALL_MAX,
-            Some(_) => STALL_MAX_KILLED,
-        };
-        match stall <= limit {
-            true => Ok(summary),
-            false => Err(wrong(format!(
-                "nothing was acknowledged for {} ms, {} are possible; {summary}",
-                stall.as_millis(),
-                limit.as_millis()
-            ))),
-        }
+            .map_err(|source| ProcessError::io("starting huntctl", source))?;
+        let signal = self
+            .cluster
+            .wait_for("the load", async || std::fs::read(&flowing).ok())
+            .await?;
+        let signal: Value = serde_json::from_slice(&signal).unwrap_or_default();
+        let flowing_ns = signal["wall_ns"].as_u64();
+        let flowing_ns = flowing_ns.ok_or_else(|| wrong("the load does not say when"))?;
+        Ok((load, flowing_ns))
     }
 
     /// Takes every node to this release, one of them back and forth.
@@ -269,6 +309,7 @@ impl Upgrade {
         self.cluster.wait_ready().await?;
         self.steps
             .push((format!("node {id} {what}"), began.elapsed()));
+        tokio::time::sleep(WORK).await;
         Ok(())
     }
 
@@ -299,7 +340,7 @@ impl Upgrade {
         self.refused(&["cluster", "finalize"], &["feature level"])
             .await?;
         let announced = r#"{"hunt":"upgraded","announced":{"text":"early"}}"#;
-        self.refused(&["event", "append", announced], &["NOT_APPLIED"])
+        self.refused(&["event", "append", announced], &["nothing was applied"])
             .await
     }
 

@@ -62,7 +62,7 @@ fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
         load["events"]["acknowledged"],
         load["events"]["retried"],
         load["events"]["duplicates"],
-        load["longest_gap"]["ms"],
+        report.stall.as_millis(),
         load["ack_latency_us"]["p50"],
         load["ack_latency_us"]["p99"],
     )?;

@@ -245,12 +245,15 @@ const ROWS: &[Row] = &[
         |dir| {
             change(&dir.join("data-version"), |bytes| {
                 let text = String::from_utf8(bytes.clone()).expect("text");
-                *bytes = text.replace("version: 1", "version: 2").into_bytes();
+                let newer = text.replace("version: 2", "version: 3");
+                *bytes = newer
+                    .replace("release: 0.2.0", "release: 0.3.0")
+                    .into_bytes();
             });
         },
         Refuses(&[
-            "data version 2, this release reads 1",
-            "run the release that wrote it",
+            "has data version 3, this release reads versions up to 2",
+            "run release 0.3.0 or a newer one",
         ]),
     ),
 ];

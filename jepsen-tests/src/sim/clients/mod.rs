@@ -101,6 +101,10 @@ impl Shared {
     /// feature level brings it.
     fn note_announced(&self, index: u64) {
         self.coverage.lock().announced += 1;
+        if index == 0 {
+            // As with every acknowledgement: it is not kept where.
+            return;
+        }
         let mut seen = self.seen.lock();
         let judged = seen.levels.needed(2, index);
         seen.violations.extend(judged.err());
